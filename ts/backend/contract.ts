@@ -1,0 +1,208 @@
+/**
+ * The one boundary between TypeScript and Rust. Both bindings export exactly {@link OPERATIONS}, each with the same
+ * shape: a JSON request, tensors and (for files) sources in; a JSON reply and tensors out.
+ *
+ * Errors cross as an `Error` whose message is the JSON of {@link WireError}.
+ */
+
+/** Element types that cross the boundary. `data` is the little-endian bytes of the elements, row-major. */
+export type WireDtype = 'float32' | 'int32' | 'int64' | 'uint8'
+
+export interface WireTensor {
+  name: string
+  dtype: WireDtype
+  dims: number[]
+  data: Uint8Array
+}
+
+export interface Reply {
+  /** JSON of the operation's `reply` type. */
+  json: string
+  tensors: WireTensor[]
+}
+
+/**
+ * A file. The native binding maps `path`; the WASM binding calls `read`, which fills `into` from `offset`
+ * synchronously (a worker's file handle, blob slice or buffer) or throws.
+ */
+export interface Source {
+  name: string
+  size: number
+  path?: string
+  read?: (offset: number, into: Uint8Array) => void
+}
+
+export interface WireError {
+  code: string
+  message: string
+  details?: unknown
+}
+
+export type Architecture =
+  | 'SwitchTransformersForConditionalGeneration'
+  | 'SwitchTransformersModel'
+  | 'SwitchTransformersEncoderModel'
+  | 'SwitchTransformersTop1Router'
+  | 'SwitchTransformersSparseMLP'
+
+export type Dtype = 'auto' | 'float32' | 'bfloat16' | 'float16'
+
+/** How tokens are given to experts. `reference`: capacity counted per row over the current call, as transformers does. */
+export type RoutingPolicy =
+  | { type: 'reference' }
+  | { type: 'dropless' }
+  | { type: 'original'; capacity_factor?: number; expert_capacity?: number; batch_prioritized_routing?: boolean }
+
+export interface TensorEntry {
+  name: string
+  dtype: string
+  shape: number[]
+  bytes: number
+  file: string
+}
+
+export interface LoadOptions {
+  architecture: Architecture
+  dtype?: Dtype
+  device?: string
+  routing?: RoutingPolicy
+}
+
+type Json = Record<string, unknown>
+
+/** Request and reply of every operation. Handles are positive integers, freed by `release`. */
+export interface Operations {
+  /** What this build is and can do. */
+  describe: {
+    request: object
+    reply: { version: string; backend: 'native' | 'wasm'; isa: string; threads: number; devices: string[]; operations: string[] }
+  }
+  /** Sets the number of threads that kernels may use. */
+  set_threads: { request: { threads: number }; reply: { threads: number } }
+  /** Frees a handle of any kind. Unknown handles are an error. */
+  release: { request: { handle: number }; reply: object }
+  /** Reads the headers of a checkpoint's files. `index` is the text of `*.index.json` for shards. Sources: all files. */
+  checkpoint_open: {
+    request: { index?: string }
+    reply: { checkpoint: number; tensors: TensorEntry[]; metadata: Record<string, string> }
+  }
+  /** Tensors by name, as float32 or int64 (integers). All when `names` is left out. */
+  checkpoint_read: { request: { checkpoint: number; names?: string[] }; reply: object }
+  /** Validates a config and fills in every default. `faults` lists everything wrong with it. */
+  config_resolve: { request: { config: Json }; reply: { config: Json; faults: { field: string; message: string }[] } }
+  /** Begins to load. Missing, unexpected and mis-shaped tensors are all named in one CHECKPOINT_MISMATCH. */
+  model_load_start: {
+    request: { checkpoint: number; config: Json } & LoadOptions
+    reply: { load: number; total_bytes: number }
+  }
+  /** Loads about `max_bytes` more. When done, `model` is the handle and `load` is gone. */
+  model_load_step: {
+    request: { load: number; max_bytes: number }
+    reply: { loaded_bytes: number; total_bytes: number; model?: number }
+  }
+  /** A randomly initialised model. */
+  model_init: {
+    request: { config: Json; seed: number; initializer?: 'reference' | 'paper' } & LoadOptions
+    reply: { model: number }
+  }
+  /** Counts. `parameters_active` is per token, top-1. */
+  model_info: {
+    request: { model: number }
+    reply: { parameters: number; parameters_active: number; weight_bytes: number; architecture: Architecture; config: Json; dtypes: Record<string, number> }
+  }
+  /** A model's parameter values by name, as float32. All when `names` is left out. */
+  model_parameters: { request: { model: number; names?: string[] }; reply: object }
+  /**
+   * The forward pass. Tensors in: those of the reference's `forward` (`input_ids`, `inputs_embeds`, `attention_mask`,
+   * `decoder_input_ids`, `decoder_inputs_embeds`, `decoder_attention_mask`, `encoder_hidden_states` (the encoder's
+   * output), `labels`; `hidden_states` for the modules). Tensors out: `logits`, `last_hidden_state`, `loss`,
+   * `encoder_last_hidden_state`, `encoder_hidden_states.N`, `decoder_hidden_states.N`, `encoder_attentions.N`,
+   * `decoder_attentions.N`, `cross_attentions.N`, `encoder_router_logits.N`, `decoder_router_logits.N`,
+   * `encoder_routes.N`, `decoder_routes.N` (int32 expert index, -1 for dropped), `cross_entropy`, `encoder_z_loss`, …
+   * Only those in `outputs` (a name without its `.N`) cross.
+   */
+  model_forward: {
+    request: { model: number; outputs: string[]; past_key_values?: number; use_cache?: boolean; output_router_logits?: boolean }
+    reply: { past_key_values?: number }
+  }
+  /** How a model would be written. `max_shard_bytes` splits it. */
+  model_save_plan: {
+    request: { model: number; max_shard_bytes?: number; dtype?: Dtype }
+    reply: { plan: number; files: { name: string; size: number }[]; index?: string; total_size: number }
+  }
+  /** Bytes `offset..offset+length` of a planned file, as the uint8 tensor `bytes`. */
+  model_save_read: { request: { plan: number; file: number; offset: number; length: number }; reply: object }
+  /**
+   * Starts a generation. Tensors in: `input_ids` or `encoder_hidden_states`, `attention_mask`, `decoder_input_ids`.
+   * `options` are the reference's generation options, complete (defaults already merged by the facade).
+   */
+  generation_start: {
+    request: { model: number; options: Json; outputs?: string[] }
+    reply: { session: number; rows: number }
+  }
+  /**
+   * Advances up to `max_steps` steps or until `max_ms` have passed since the call. `tokens` are new tokens in order:
+   * [row, token] pairs, for strategies that stream; `done` when every row has finished.
+   */
+  generation_step: {
+    request: { session: number; max_steps: number; max_ms?: number }
+    reply: { tokens: [number, number][]; steps: number; done: boolean }
+  }
+  /** The result so far, and frees the session. Tensors: `sequences` (int64), `sequences_scores`, and `outputs`. */
+  generation_finish: { request: { session: number }; reply: Json }
+  /**
+   * Routing alone: tensor `router_logits` [groups, tokens, experts] and optional `padding_mask` [groups, tokens].
+   * Out: `expert` and `slot` (int32, -1: dropped or padding), `weight` (float32).
+   */
+  route: { request: { num_experts: number; expert_capacity: number; policy: RoutingPolicy; ignore_padding_tokens?: boolean }; reply: object }
+  /** One generation option applied to `scores` [rows, vocab] given `input_ids`; out: `scores`. */
+  process_scores: { request: { option: Json; input_ids: number[][] }; reply: object }
+}
+
+export type OperationName = keyof Operations
+
+/** Every operation, once. Both bindings' own types are checked against it. */
+export const OPERATIONS = [
+  'describe',
+  'set_threads',
+  'release',
+  'checkpoint_open',
+  'checkpoint_read',
+  'config_resolve',
+  'model_load_start',
+  'model_load_step',
+  'model_init',
+  'model_info',
+  'model_parameters',
+  'model_forward',
+  'model_save_plan',
+  'model_save_read',
+  'generation_start',
+  'generation_step',
+  'generation_finish',
+  'route',
+  'process_scores',
+] as const satisfies readonly OperationName[]
+
+type Missing = Exclude<OperationName, (typeof OPERATIONS)[number]>
+const nothing_missing: [Missing] extends [never] ? true : Missing = true
+void nothing_missing
+
+/** What the native addon exports: work happens on its own thread. */
+export type NativeBinding = Record<OperationName, (request: string, tensors: WireTensor[], sources: Source[]) => Promise<Reply>>
+
+/** What the WASM module exports: synchronous, to be called in a worker. */
+export type WasmBinding = Record<OperationName, (request: string, tensors: WireTensor[], sources: Source[]) => Reply>
+
+/** What the facade talks to, whichever binding is behind it. */
+export interface Backend {
+  readonly name: 'native' | 'wasm'
+  call<N extends OperationName>(
+    name: N,
+    request: Operations[N]['request'],
+    tensors?: WireTensor[],
+    sources?: Source[],
+  ): Promise<{ reply: Operations[N]['reply']; tensors: WireTensor[] }>
+  /** Ends the backend's worker, if it has one. Every model on it is gone. */
+  terminate(): Promise<void>
+}
