@@ -9,7 +9,27 @@ pub use failure::Failure;
 pub use wire::{Dtype, Reply, Source, Tensor};
 
 /// Every operation, as in `OPERATIONS` of the contract.
-pub const OPERATIONS: &[&str] = &["describe"];
+pub const OPERATIONS: &[&str] = &[
+    "describe",
+    "set_threads",
+    "release",
+    "checkpoint_open",
+    "checkpoint_read",
+    "config_resolve",
+    "model_load_start",
+    "model_load_step",
+    "model_init",
+    "model_info",
+    "model_parameters",
+    "model_forward",
+    "model_save_plan",
+    "model_save_read",
+    "generation_start",
+    "generation_step",
+    "generation_finish",
+    "route",
+    "process_scores",
+];
 
 /// What the host provides. Set once by the binding before the first call.
 #[derive(Clone, Copy)]

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use switch_checkpoint::ByteSource;
 
+use crate::Failure;
+
 /// Element types of `WireDtype`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
@@ -44,6 +46,39 @@ pub struct Tensor {
     pub dtype: Dtype,
     pub dims: Vec<usize>,
     pub data: Vec<u8>,
+}
+
+/// Whole numbers up to here are exact in the host's f64.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
+
+impl Tensor {
+    /// A tensor as the host gave it: `dtype` by name and `dims` as JavaScript's numbers, so that a fraction is refused
+    /// rather than cut. INVALID_INPUT unless `data` holds exactly the bytes that `dims` and `dtype` call for.
+    pub fn from_host(name: String, dtype: &str, dims: &[f64], data: Vec<u8>) -> Result<Self, Failure> {
+        let invalid = |what: String| Failure::new("INVALID_INPUT", format!("tensor {name:?}: {what}"));
+        let dtype = Dtype::parse(dtype)
+            .ok_or_else(|| invalid(format!("dtype {dtype:?} is not one of float32, int32, int64, uint8")))?;
+        let dims = dims
+            .iter()
+            .map(|&dim| {
+                let whole = (0.0..=LARGEST_EXACT).contains(&dim) && dim.fract() == 0.0;
+                whole
+                    .then_some(dim)
+                    .and_then(|dim| usize::try_from(dim as u64).ok())
+                    .ok_or_else(|| invalid(format!("dims hold {dim}, which is not a whole number from 0")))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let expected = dims.iter().try_fold(dtype.size(), |bytes, &dim| bytes.checked_mul(dim));
+        if expected != Some(data.len()) {
+            let expected = expected.map_or("more bytes than can exist".to_owned(), |bytes| format!("{bytes} bytes"));
+            return Err(invalid(format!(
+                "{} bytes of data, but dims {dims:?} of {} need {expected}",
+                data.len(),
+                dtype.name()
+            )));
+        }
+        Ok(Self { name, dtype, dims, data })
+    }
 }
 
 /// A file to read from.
