@@ -23,12 +23,15 @@ export interface Reply {
 
 /**
  * A file. The native binding maps `path`; the WASM binding calls `read`, which fills `into` from `offset`
- * synchronously (a worker's file handle, blob slice or buffer) or throws.
+ * synchronously (a worker's file handle, blob slice or buffer) or throws. The facade gives `path`, `blob` or `bytes`;
+ * the worker makes `read` from it.
  */
 export interface Source {
   name: string
   size: number
   path?: string
+  blob?: Blob
+  bytes?: Uint8Array
   read?: (offset: number, into: Uint8Array) => void
 }
 
@@ -120,6 +123,11 @@ export interface Operations {
    * `decoder_attentions.N`, `cross_attentions.N`, `encoder_router_logits.N`, `decoder_router_logits.N`,
    * `encoder_routes.N`, `decoder_routes.N` (int32 expert index, -1 for dropped), `cross_entropy`, `encoder_z_loss`, …
    * Only those in `outputs` (a name without its `.N`) cross.
+   *
+   * The modules take `hidden_states` (and `attention_mask`, where padding is ignored). Out, for the router:
+   * `router_probs` [rows, tokens, experts] (all of them, for `_compute_router_probabilities`), `router_logits`,
+   * `expert_index` (int64 one-hot [rows, tokens, experts], a dropped token's all 0), `expert_probs` [rows, tokens, 1]
+   * and `routes`; for the sparse layer: `hidden_states`, `router_logits` and `routes`.
    */
   model_forward: {
     request: { model: number; outputs: string[]; past_key_values?: number; use_cache?: boolean; output_router_logits?: boolean }
@@ -148,7 +156,13 @@ export interface Operations {
     request: { session: number; max_steps: number; max_ms?: number }
     reply: { tokens: [number, number][]; steps: number; done: boolean }
   }
-  /** The result so far, and frees the session. Tensors: `sequences` (int64), `sequences_scores`, and `outputs`. */
+  /**
+   * The result so far, and frees the session. Tensors: `sequences` (int64), `sequences_scores`, and those of `outputs`:
+   * `scores.STEP`, `logits.STEP`, `beam_indices`, `encoder_last_hidden_state`, `encoder_hidden_states.LAYER`,
+   * `encoder_attentions.LAYER`, `encoder_router_logits.LAYER`, `encoder_routes.LAYER`, and per step and layer
+   * `decoder_hidden_states.STEP.LAYER`, `decoder_attentions.STEP.LAYER`, `cross_attentions.STEP.LAYER`,
+   * `decoder_router_logits.STEP.LAYER`, `decoder_routes.STEP.LAYER`.
+   */
   generation_finish: { request: { session: number }; reply: Json }
   /**
    * Routing alone: tensor `router_logits` [groups, tokens, experts] and optional `padding_mask` [groups, tokens].
@@ -197,6 +211,8 @@ export type WasmBinding = Record<OperationName, (request: string, tensors: WireT
 /** What the facade talks to, whichever binding is behind it. */
 export interface Backend {
   readonly name: 'native' | 'wasm'
+  /** Why no call can be served any more (its WASM instance trapped, say), or null. Every handle on it is dead then. */
+  readonly failure: Error | null
   call<N extends OperationName>(
     name: N,
     request: Operations[N]['request'],

@@ -1,0 +1,41 @@
+/** Where the WASM module and its worker come from; part of `env`. */
+
+import { OptionError } from '../errors.js'
+import { show } from '../utils/json.js'
+import type { WasmOrigin } from './wasm_protocol.js'
+
+export interface WasmSettings {
+  /** URL of the module. Default: the file that lies beside the worker. */
+  url?: string | URL
+  /** The module's bytes, instead of a URL. */
+  binary?: ArrayBuffer | Uint8Array
+  /** The compiled module, instead of a URL. */
+  module?: WebAssembly.Module
+  /** URL of the worker's script. Default: the one that lies beside this package's entry. */
+  worker_url?: string | URL
+}
+
+/** Set these before the first model is loaded; a running backend is not changed. */
+export const wasm: WasmSettings = {}
+
+/** The settings in the form that is posted to a worker. */
+export function wasm_settings(): WasmOrigin & { worker_url?: string | URL } {
+  const { url, binary, module, worker_url } = wasm
+  const given = [url, binary, module].filter((value) => value !== undefined)
+  if (given.length > 1) throw invalid('takes one of url, binary and module, and has several')
+  if (url !== undefined && typeof url !== 'string' && !(url instanceof URL)) throw invalid(`.url must be a URL, not ${show(url)}`)
+  const bytes = binary instanceof ArrayBuffer ? new Uint8Array(binary) : binary
+  if (bytes !== undefined && !(bytes instanceof Uint8Array)) throw invalid(`.binary must be bytes, not ${show(bytes)}`)
+  return {
+    ...(url !== undefined && { url: String(url) }),
+    ...(bytes !== undefined && { binary: bytes }),
+    ...(module !== undefined && { module }),
+    ...(worker_url !== undefined && { worker_url }),
+  }
+}
+
+function invalid(what: string): OptionError {
+  return new OptionError('INVALID_OPTION', `env.wasm${what.startsWith('.') ? '' : ' '}${what}.`, {
+    details: { option: 'env.wasm' },
+  })
+}
