@@ -1,1 +1,30 @@
-//! See ARCHITECTURE.md.
+//! The compute core of Switch Transformers: slices and shapes in, slices out.
+//!
+//! Arithmetic is float32; weights may be stored as float32, bfloat16 or float16 and are read in place. Every function
+//! checks its shapes first and returns a [`KernelError`] that says what was found and what was expected. Results do not
+//! depend on the number of threads, nor does a row's result depend on the rows beside it.
+//!
+//! [`mod@reference`] holds a slow, obvious version of each kernel; tests and benches compare against it.
+
+mod activation;
+mod attention;
+mod embedding;
+mod error;
+mod experts;
+pub mod isa;
+mod linear;
+mod matrix;
+mod norm;
+pub mod parallel;
+pub mod reference;
+mod route;
+
+pub use activation::{activate, Activation};
+pub use attention::{attention, AttentionRow, RelativeBias};
+pub use embedding::embedding;
+pub use error::KernelError;
+pub use experts::{experts, feed_forward, ExpertWeights};
+pub use linear::linear;
+pub use matrix::{Matrix, Values};
+pub use norm::{rms_norm, softmax_rows};
+pub use route::{route_top1, Rounding, RouteOptions, Routes};

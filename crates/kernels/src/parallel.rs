@@ -1,0 +1,100 @@
+//! The only module that knows threads. Without them (WebAssembly) everything runs on the caller.
+//!
+//! Work is split over ranges of outputs, so results are the same for every number of threads.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// 0: not chosen yet.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Upper bound on [`set_threads`].
+const MAX_THREADS: usize = 256;
+
+/// Number of threads that kernels use: as set, else `SWITCH_NUM_THREADS`, else what the machine has.
+pub fn threads() -> usize {
+    match THREADS.load(Ordering::Relaxed) {
+        0 => set_threads(0),
+        n => n,
+    }
+}
+
+/// Sets the number of threads that kernels use from now on; 0 chooses the default. Returns the number in use.
+pub fn set_threads(n: usize) -> usize {
+    let n = if cfg!(target_family = "wasm") {
+        1
+    } else if n > 0 {
+        n.min(MAX_THREADS)
+    } else {
+        let variable = std::env::var("SWITCH_NUM_THREADS").ok().and_then(|v| v.parse::<usize>().ok());
+        let machine = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        variable.filter(|&n| n > 0).unwrap_or_else(machine).min(MAX_THREADS)
+    };
+    THREADS.store(n, Ordering::Relaxed);
+    n
+}
+
+/// Calls `f` on contiguous ranges that cover `0..n`: at most [`threads`] of them, each of at least `grain` (but the
+/// last), in parallel where there are threads.
+pub fn for_each_range(n: usize, grain: usize, f: impl Fn(Range<usize>) + Sync) {
+    if n == 0 {
+        return;
+    }
+    let parts = threads().min(n.div_ceil(grain.max(1)));
+    let size = n.div_ceil(parts);
+    let part = |i: usize| (i * size).min(n)..((i + 1) * size).min(n);
+    if parts == 1 {
+        f(0..n);
+        return;
+    }
+    std::thread::scope(|scope| {
+        for i in 1..parts {
+            let (f, part) = (&f, &part);
+            scope.spawn(move || f(part(i)));
+        }
+        f(part(0));
+    });
+}
+
+/// Splits `data`, rows of `width` elements, in disjoint chunks of at least `grain` rows and calls `f` with the index of
+/// each chunk's first row and the chunk. Elements past the last whole row go with the last chunk.
+pub fn for_each_row_chunk(data: &mut [f32], width: usize, grain: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = data.len() / width.max(1);
+    let data = Disjoint::new(data);
+    for_each_range(rows, grain, |range| {
+        let elements = range.start * width..if range.end == rows { data.len() } else { range.end * width };
+        // SAFETY: the ranges of `for_each_range` do not overlap, and lie in the slice.
+        f(range.start, unsafe { data.slice(elements) });
+    });
+}
+
+/// A mutable slice whose disjoint parts are written by several threads.
+pub(crate) struct Disjoint<'a> {
+    start: *mut f32,
+    len: usize,
+    lifetime: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: access goes through `slice`, whose caller promises that no two live parts overlap.
+unsafe impl Sync for Disjoint<'_> {}
+// SAFETY: as above; f32 may be sent between threads.
+unsafe impl Send for Disjoint<'_> {}
+
+impl<'a> Disjoint<'a> {
+    pub(crate) fn new(slice: &'a mut [f32]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), lifetime: std::marker::PhantomData }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// # Safety
+    /// Parts that are alive at the same time do not overlap.
+    #[allow(clippy::mut_from_ref)] // That is what this type is for; the caller keeps the parts apart.
+    pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &mut [f32] {
+        assert!(range.start <= range.end && range.end <= self.len, "a part of a slice lies outside it");
+        // SAFETY: in bounds as just checked; not aliased, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.end - range.start) }
+    }
+}
