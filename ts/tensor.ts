@@ -1,0 +1,3 @@
+/** Tensors and the forms in which callers may give ids, masks and floats. */
+export * from './tensor/inputs.js'
+export * from './tensor/tensor.js'
