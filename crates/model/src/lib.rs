@@ -1,1 +1,33 @@
-//! See ARCHITECTURE.md.
+//! Switch Transformers on candle: the one definition of the model, for every backend.
+//!
+//! Activations are flat (`[tokens, width]`, rows of a batch one after another, each with its own length); weights keep
+//! the type they are stored in; kernels enter as candle custom ops (`ops`).
+
+mod cache;
+mod checkpoint;
+mod config;
+mod error;
+mod initialise;
+mod layers;
+mod losses;
+mod model;
+mod ops;
+mod parameters;
+mod routing;
+mod rows;
+mod stack;
+mod trace;
+mod weight;
+
+pub use cache::DecoderCache;
+pub use checkpoint::{reconcile, Loader, Progress, SaveSource};
+pub use config::{Fault, FeedForwardActivation, RouterDtype, SwitchTransformersConfig};
+pub use error::{code, ModelError, Result};
+pub use initialise::{initialise, Initializer};
+pub use losses::{cross_entropy, router_losses, RouterLosses, IGNORE_INDEX};
+pub use model::{select, SwitchTransformers, Tokens};
+pub use parameters::{specs, Architecture, ParameterSpec, Parameters, Role};
+pub use routing::{route, RoutingPolicy};
+pub use rows::Rows;
+pub use trace::{batched, Trace};
+pub use weight::{StorageDtype, Weight};

@@ -1,0 +1,9 @@
+//! Between a checkpoint's tensors and a model's parameters.
+
+mod load;
+mod reconcile;
+mod save;
+
+pub use load::{Loader, Progress};
+pub use reconcile::reconcile;
+pub use save::SaveSource;

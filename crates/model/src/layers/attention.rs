@@ -1,0 +1,193 @@
+//! Self- and cross-attention (reference: `SwitchTransformersAttention`), over fresh keys and values or a cache.
+
+use candle_core::{Device, Tensor};
+
+use super::BiasSpan;
+use crate::cache::{LayerCache, Segment};
+use crate::config::SwitchTransformersConfig;
+use crate::error::{ModelError, Result};
+use crate::ops::{self, CachedRow, RowSpan};
+use crate::parameters::Parameters;
+use crate::rows::Rows;
+use crate::weight::Weight;
+
+pub struct Attention {
+    q: Weight,
+    k: Weight,
+    v: Weight,
+    o: Weight,
+    heads: usize,
+    inner: usize,
+}
+
+/// One layer's keys and values of the encoder's output, `[tokens, inner]`, computed once per input.
+#[derive(Clone)]
+pub struct CrossKeyValues {
+    pub keys: Tensor,
+    pub values: Tensor,
+}
+
+/// Which encoder row each decoder row reads.
+pub struct CrossRows<'a> {
+    pub encoder_rows: &'a Rows,
+    pub row_of: &'a [usize],
+}
+
+/// One layer of a cache, and what is fed to it.
+pub struct HeldLayer<'a> {
+    pub segments: &'a [Segment],
+    /// By slot.
+    pub caches: &'a mut [LayerCache],
+    /// By slot, over the tokens held.
+    pub masks: &'a [Option<Vec<u8>>],
+}
+
+impl Attention {
+    pub fn build(config: &SwitchTransformersConfig, parameters: &Parameters, prefix: &str) -> Result<Self> {
+        let get = |name: &str| parameters.get(&format!("{prefix}.{name}.weight"));
+        Ok(Self {
+            q: get("q")?,
+            k: get("k")?,
+            v: get("v")?,
+            o: get("o")?,
+            heads: config.num_heads,
+            inner: config.inner_dim(),
+        })
+    }
+
+    /// Self-attention of `x` `[tokens, d_model]` within each row.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        rows: &Rows,
+        causal: bool,
+        bias: &BiasSpan,
+        weights: Option<&mut Vec<Vec<Tensor>>>,
+    ) -> Result<Tensor> {
+        let (q, k, v) = (ops::linear(x, &self.q)?, ops::linear(x, &self.k)?, ops::linear(x, &self.v)?);
+        let spans: Vec<RowSpan<'_>> = rows
+            .spans()
+            .map(|(start, len)| RowSpan {
+                q_start: start,
+                q_len: len,
+                kv_start: start,
+                kv_len: len,
+                mask: rows.row_mask(start, len),
+                causal_offset: causal.then_some(0),
+            })
+            .collect();
+        self.attend(&q, &k, &v, &spans, Some(bias), weights)
+    }
+
+    /// Keys and values of the encoder's output for cross-attention.
+    pub fn cross_key_values(&self, encoder_hidden_states: &Tensor) -> Result<CrossKeyValues> {
+        Ok(CrossKeyValues {
+            keys: ops::linear(encoder_hidden_states, &self.k)?,
+            values: ops::linear(encoder_hidden_states, &self.v)?,
+        })
+    }
+
+    /// Cross-attention of decoder rows to their encoder rows.
+    pub fn cross(
+        &self,
+        x: &Tensor,
+        rows: &Rows,
+        cross: &CrossRows<'_>,
+        key_values: &CrossKeyValues,
+        weights: Option<&mut Vec<Vec<Tensor>>>,
+    ) -> Result<Tensor> {
+        let q = ops::linear(x, &self.q)?;
+        let mut spans = Vec::with_capacity(rows.count());
+        for (row, (q_start, q_len)) in rows.spans().enumerate() {
+            let encoder_row =
+                *cross.row_of.get(row).ok_or_else(|| ModelError::internal("a row without an encoder row"))?;
+            let (kv_start, kv_len) = cross.encoder_rows.span(encoder_row)?;
+            let mask = cross.encoder_rows.row_mask(kv_start, kv_len);
+            spans.push(RowSpan { q_start, q_len, kv_start, kv_len, mask, causal_offset: None });
+        }
+        self.attend(&q, &key_values.keys, &key_values.values, &spans, None, weights)
+    }
+
+    /// Causal self-attention that appends to each segment's cache first.
+    pub fn cached(
+        &self,
+        x: &Tensor,
+        rows: &Rows,
+        held: HeldLayer<'_>,
+        bias: &BiasSpan,
+        weights: Option<&mut Vec<Vec<Tensor>>>,
+    ) -> Result<Tensor> {
+        let HeldLayer { segments, caches, masks } = held;
+        let q = ops::linear(x, &self.q)?;
+        let k = ops::linear(x, &self.k)?.flatten_all()?.to_vec1::<f32>()?;
+        let v = ops::linear(x, &self.v)?.flatten_all()?.to_vec1::<f32>()?;
+        for (segment, (start, len)) in segments.iter().zip(rows.spans()) {
+            let cache = caches.get_mut(segment.slot).ok_or_else(|| ModelError::internal("no such cache slot"))?;
+            cache.append(
+                &k[start * self.inner..(start + len) * self.inner],
+                &v[start * self.inner..(start + len) * self.inner],
+            );
+        }
+        let mut cached = Vec::with_capacity(segments.len());
+        for (segment, (q_start, q_len)) in segments.iter().zip(rows.spans()) {
+            let cache = &caches[segment.slot];
+            cached.push(CachedRow {
+                q_start,
+                q_len,
+                keys: cache.keys(),
+                values: cache.values(),
+                mask: masks.get(segment.slot).and_then(Option::as_deref),
+                causal_offset: Some(segment.past),
+            });
+        }
+        let table = Some((bias.values.as_slice(), bias.span, bias.zero));
+        if let Some(record) = weights {
+            let queries = q.flatten_all()?.to_vec1::<f32>()?;
+            let mut layer = Vec::with_capacity(cached.len());
+            for row in &cached {
+                let q = &queries[row.q_start * self.inner..(row.q_start + row.q_len) * self.inner];
+                layer.push(self.row_weights(q, row.keys, row.mask, row.causal_offset, table)?);
+            }
+            record.push(layer);
+        }
+        let y = ops::cached_attention(&q, &cached, self.heads, table)?;
+        ops::linear(&y, &self.o)
+    }
+
+    fn attend(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        spans: &[RowSpan<'_>],
+        bias: Option<&BiasSpan>,
+        weights: Option<&mut Vec<Vec<Tensor>>>,
+    ) -> Result<Tensor> {
+        let table = bias.map(|b| (b.values.as_slice(), b.span, b.zero));
+        if let Some(record) = weights {
+            let (queries, keys) = (q.flatten_all()?.to_vec1::<f32>()?, k.flatten_all()?.to_vec1::<f32>()?);
+            let mut layer = Vec::with_capacity(spans.len());
+            for s in spans {
+                let q = &queries[s.q_start * self.inner..(s.q_start + s.q_len) * self.inner];
+                let k = &keys[s.kv_start * self.inner..(s.kv_start + s.kv_len) * self.inner];
+                layer.push(self.row_weights(q, k, s.mask, s.causal_offset, table)?);
+            }
+            record.push(layer);
+        }
+        let y = ops::attention(q, k, v, spans, self.heads, table)?;
+        ops::linear(&y, &self.o)
+    }
+
+    fn row_weights(
+        &self,
+        q: &[f32],
+        k: &[f32],
+        mask: Option<&[u8]>,
+        causal_offset: Option<usize>,
+        bias: Option<(&[f32], usize, usize)>,
+    ) -> Result<Tensor> {
+        let weights = ops::attention_weights(q, k, self.heads, self.inner, mask, causal_offset, bias)?;
+        let dims = (self.heads, q.len() / self.inner, k.len() / self.inner);
+        Ok(Tensor::from_vec(weights, dims, &Device::Cpu)?)
+    }
+}

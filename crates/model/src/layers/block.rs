@@ -1,0 +1,118 @@
+//! One layer of a stack: self-attention, in the decoder cross-attention, and a dense or sparse feed-forward.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::attention::{Attention, CrossKeyValues, CrossRows, HeldLayer};
+use super::{BiasSpan, ExpertBank, FeedForward, SparseMlp};
+use crate::cache::{DecoderCache, Segment};
+use crate::config::SwitchTransformersConfig;
+use crate::error::{ModelError, Result};
+use crate::ops;
+use crate::parameters::Parameters;
+use crate::routing::RoutingPolicy;
+use crate::rows::Rows;
+use crate::trace::Trace;
+
+enum Mlp {
+    Dense(FeedForward),
+    Sparse(SparseMlp),
+}
+
+pub struct Block {
+    self_attention: Attention,
+    self_norm: Vec<f32>,
+    cross: Option<(Attention, Vec<f32>)>,
+    mlp: Mlp,
+    mlp_norm: Vec<f32>,
+    eps: f32,
+}
+
+/// What every block of a pass shares.
+pub struct BlockInput<'a> {
+    pub rows: &'a Rows,
+    pub bias: &'a BiasSpan,
+    pub config: &'a SwitchTransformersConfig,
+    pub policy: &'a RoutingPolicy,
+    pub bank: &'a Arc<ExpertBank>,
+    /// The decoder's encoder rows; `None` in the encoder.
+    pub cross: Option<(CrossRows<'a>, &'a [CrossKeyValues])>,
+}
+
+impl Block {
+    /// From `{prefix}.N.…`, where N counts the sub-layers.
+    pub fn build(
+        config: &SwitchTransformersConfig,
+        parameters: &Parameters,
+        prefix: &str,
+        decoder: bool,
+        sparse: bool,
+        bank: &mut ExpertBank,
+    ) -> Result<Self> {
+        let cross = if decoder {
+            let attention = Attention::build(config, parameters, &format!("{prefix}.1.EncDecAttention"))?;
+            Some((attention, parameters.f32(&format!("{prefix}.1.layer_norm.weight"))?))
+        } else {
+            None
+        };
+        let last = format!("{prefix}.{}", if decoder { 2 } else { 1 });
+        let mlp = if sparse {
+            Mlp::Sparse(SparseMlp::build(config, parameters, &format!("{last}.mlp."), bank)?)
+        } else {
+            Mlp::Dense(FeedForward::build(config, parameters, &format!("{last}.mlp"))?)
+        };
+        Ok(Self {
+            self_attention: Attention::build(config, parameters, &format!("{prefix}.0.SelfAttention"))?,
+            self_norm: parameters.f32(&format!("{prefix}.0.layer_norm.weight"))?,
+            cross,
+            mlp,
+            mlp_norm: parameters.f32(&format!("{last}.layer_norm.weight"))?,
+            eps: config.layer_norm_epsilon as f32,
+        })
+    }
+
+    /// `x` `[tokens, d_model]`. With `cache` (its `layer`, segments and state), self-attention runs over the cache.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        input: &BlockInput<'_>,
+        layer: usize,
+        cache: Option<(&mut DecoderCache, &[Segment])>,
+        trace: &mut Trace,
+    ) -> Result<Tensor> {
+        let normed = ops::rms_norm(x, &self.self_norm, self.eps)?;
+        let record = trace.want_attentions.then_some(&mut trace.attentions);
+        let attended = match cache {
+            Some((cache, segments)) => {
+                let caches =
+                    cache.layers.get_mut(layer).ok_or_else(|| ModelError::internal("the cache lacks a layer"))?;
+                let held = HeldLayer { segments, caches, masks: &cache.masks };
+                self.self_attention.cached(&normed, input.rows, held, input.bias, record)?
+            }
+            None => self.self_attention.forward(&normed, input.rows, input.cross.is_some(), input.bias, record)?,
+        };
+        let mut x = (x + attended)?;
+        if let (Some((attention, norm)), Some((rows, key_values))) = (&self.cross, &input.cross) {
+            let normed = ops::rms_norm(&x, norm, self.eps)?;
+            let key_values =
+                key_values.get(layer).ok_or_else(|| ModelError::internal("cross-attention lacks a layer"))?;
+            let record = trace.want_cross_attentions.then_some(&mut trace.cross_attentions);
+            x = (x + attention.cross(&normed, input.rows, rows, key_values, record)?)?;
+        }
+        let normed = ops::rms_norm(&x, &self.mlp_norm, self.eps)?;
+        let y = match &self.mlp {
+            Mlp::Dense(weights) => ops::feed_forward(&normed, weights, input.config.activation)?,
+            Mlp::Sparse(mlp) => mlp.forward(&normed, input.rows, input.config, input.policy, input.bank, trace)?,
+        };
+        Ok((x + y)?)
+    }
+
+    /// The cross-attention's keys and values of the encoder's output.
+    pub fn cross_key_values(&self, encoder_hidden_states: &Tensor) -> Result<CrossKeyValues> {
+        match &self.cross {
+            Some((attention, _)) => attention.cross_key_values(encoder_hidden_states),
+            None => Err(ModelError::internal("an encoder block has no cross-attention")),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Cross entropy and the router's two losses, as the reference computes them.
+
+use candle_core::Tensor;
+
+use crate::error::{ModelError, Result};
+
+/// Labels with this value take no part (reference: `CrossEntropyLoss(ignore_index=-100)`).
+pub const IGNORE_INDEX: i64 = -100;
+
+/// Mean negative log-likelihood of `labels` under `logits` `[tokens, vocab_size]`; NaN where every label is ignored.
+pub fn cross_entropy(logits: &[f32], vocab_size: usize, labels: &[i64]) -> Result<f32> {
+    if vocab_size == 0 || logits.len() != labels.len().saturating_mul(vocab_size) {
+        let message = format!("found {} labels for {} logits of {vocab_size} classes", labels.len(), logits.len());
+        return Err(ModelError::input(message));
+    }
+    let (mut sum, mut count) = (0f64, 0u64);
+    for (row, &label) in logits.chunks_exact(vocab_size).zip(labels) {
+        if label == IGNORE_INDEX {
+            continue;
+        }
+        let Some(&target) = usize::try_from(label).ok().and_then(|at| row.get(at)) else {
+            let message = format!("found label {label}, expected {IGNORE_INDEX} or an id from 0 to {}", vocab_size - 1);
+            return Err(ModelError::input(message));
+        };
+        sum += log_sum_exp(row) - f64::from(target);
+        count += 1;
+    }
+    Ok((sum / count as f64) as f32)
+}
+
+/// Losses of one stack's routers.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct RouterLosses {
+    /// Mean of `logsumexp²` over all tokens of all sparse layers (reference: `router_z_loss_func`).
+    pub z_loss: f32,
+    /// `E² · mean over (row, expert) of (share of tokens · mean probability)`, the layers of a row taken together
+    /// (reference: `load_balancing_loss_func`, equations 4–6 of the paper).
+    pub aux_loss: f32,
+}
+
+/// From each sparse layer's router logits `[tokens, experts]`, `batch` rows of equal length. The reference counts them
+/// only where the stack's sparse step is above 1, and so does this.
+pub fn router_losses(router_logits: &[Tensor], batch: usize, sparse_step: usize) -> Result<RouterLosses> {
+    if sparse_step <= 1 || router_logits.is_empty() || batch == 0 {
+        return Ok(RouterLosses::default());
+    }
+    let mut experts = 0;
+    let mut tokens_per_row = 0;
+    let mut z_sum = 0f64;
+    let mut chosen: Vec<f64> = Vec::new();
+    let mut probability: Vec<f64> = Vec::new();
+    for logits in router_logits {
+        let (tokens, e) = logits.dims2()?;
+        if experts == 0 {
+            experts = e;
+            chosen = vec![0.0; batch * e];
+            probability = vec![0.0; batch * e];
+        }
+        let len = tokens / batch;
+        tokens_per_row += len;
+        let values = logits.flatten_all()?.to_vec1::<f32>()?;
+        for (token, row) in values.chunks_exact(e).enumerate() {
+            let group = token / len.max(1) * e;
+            let log_z = log_sum_exp(row);
+            z_sum += log_z * log_z;
+            let mut best = 0;
+            for (i, logit) in row.iter().enumerate() {
+                probability[group + i] += (f64::from(*logit) - log_z).exp();
+                if *logit > row[best] {
+                    best = i;
+                }
+            }
+            chosen[group + best] += 1.0;
+        }
+    }
+    let n = tokens_per_row as f64;
+    let mean: f64 =
+        chosen.iter().zip(&probability).map(|(c, p)| (c / n) * (p / n)).sum::<f64>() / (batch * experts) as f64;
+    Ok(RouterLosses {
+        z_loss: (z_sum / (n * batch as f64)) as f32,
+        aux_loss: (mean * (experts * experts) as f64) as f32,
+    })
+}
+
+fn log_sum_exp(row: &[f32]) -> f64 {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if !max.is_finite() {
+        return f64::from(max);
+    }
+    let sum: f64 = row.iter().map(|x| (f64::from(*x) - f64::from(max)).exp()).sum();
+    f64::from(max) + sum.ln()
+}

@@ -1,0 +1,255 @@
+//! The models: `SwitchTransformersForConditionalGeneration`, `SwitchTransformersModel`, `SwitchTransformersEncoderModel`
+//! and the two modules that can be used alone.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::cache::{DecoderCache, Segment};
+use crate::config::SwitchTransformersConfig;
+use crate::error::{ModelError, Result};
+use crate::layers::{CrossKeyValues, CrossRows, ExpertBank, Router, SparseMlp};
+use crate::ops;
+use crate::parameters::{Architecture, Parameters};
+use crate::routing::RoutingPolicy;
+use crate::rows::Rows;
+use crate::stack::{CachedPass, Stack};
+use crate::trace::Trace;
+use crate::weight::Weight;
+
+/// A cache reserves room for at most this many tokens a slot beforehand; longer ones grow.
+const MAX_RESERVED_TOKENS: usize = 512;
+/// And for at most this many bytes in all.
+const MAX_RESERVED_BYTES: usize = 256 << 20;
+
+/// What a stack reads: token ids, or vectors in their place.
+pub enum Tokens<'a> {
+    Ids(&'a [u32]),
+    /// `[tokens, d_model]`.
+    Embeds(Tensor),
+}
+
+struct Sequence {
+    shared: Weight,
+    encoder: Stack,
+    decoder: Option<Stack>,
+    head: Option<Weight>,
+}
+
+enum Parts {
+    Sequence(Box<Sequence>),
+    Router(Router),
+    SparseMlp(SparseMlp),
+}
+
+/// A model with its weights. Shared and never changed; caches and sessions are the caller's.
+pub struct SwitchTransformers {
+    config: Arc<SwitchTransformersConfig>,
+    architecture: Architecture,
+    policy: RoutingPolicy,
+    parameters: Parameters,
+    bank: Arc<ExpertBank>,
+    parts: Parts,
+}
+
+impl SwitchTransformers {
+    /// Puts a model together from all of its parameters.
+    pub fn build(
+        config: SwitchTransformersConfig,
+        architecture: Architecture,
+        policy: RoutingPolicy,
+        parameters: Parameters,
+    ) -> Result<Self> {
+        let config = Arc::new(config);
+        let mut bank = ExpertBank::default();
+        let parts = match architecture {
+            Architecture::Router => Parts::Router(Router::build(&config, &parameters, "classifier")?),
+            Architecture::SparseMlp => Parts::SparseMlp(SparseMlp::build(&config, &parameters, "", &mut bank)?),
+            _ => {
+                let encoder = Stack::build(&config, &parameters, false, &mut bank)?;
+                let decoder = match architecture.has_decoder() {
+                    true => Some(Stack::build(&config, &parameters, true, &mut bank)?),
+                    false => None,
+                };
+                let shared = parameters.get("shared.weight")?;
+                let head = match architecture == Architecture::ConditionalGeneration {
+                    true if config.tie_word_embeddings => Some(shared.clone()),
+                    true => Some(parameters.get("lm_head.weight")?),
+                    false => None,
+                };
+                Parts::Sequence(Box::new(Sequence { shared, encoder, decoder, head }))
+            }
+        };
+        Ok(Self { config, architecture, policy, parameters, bank: Arc::new(bank), parts })
+    }
+
+    pub fn config(&self) -> &Arc<SwitchTransformersConfig> {
+        &self.config
+    }
+
+    pub fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    pub fn policy(&self) -> &RoutingPolicy {
+        &self.policy
+    }
+
+    fn embed(&self, tokens: Tokens<'_>) -> Result<Tensor> {
+        let shared = &self.sequence("embeddings")?.shared;
+        match tokens {
+            Tokens::Ids(ids) => ops::embedding(shared, ids),
+            Tokens::Embeds(x) => {
+                let (_, width) = ops::flat_dims(&x)?;
+                if width != self.config.d_model {
+                    let message = format!("found embeddings of width {width}, expected {}", self.config.d_model);
+                    return Err(ModelError::input(message));
+                }
+                Ok(x)
+            }
+        }
+    }
+
+    fn lacks(&self, what: &str) -> ModelError {
+        ModelError::input(format!("{} has no {what}; use another class", self.architecture.name()))
+    }
+
+    fn sequence(&self, part: &str) -> Result<&Sequence> {
+        match &self.parts {
+            Parts::Sequence(sequence) => Ok(sequence),
+            _ => Err(self.lacks(part)),
+        }
+    }
+
+    fn decoder(&self) -> Result<&Stack> {
+        self.sequence("decoder")?.decoder.as_ref().ok_or_else(|| self.lacks("decoder"))
+    }
+
+    /// The encoder's output `[tokens, d_model]`.
+    pub fn encode(&self, tokens: Tokens<'_>, rows: &Rows, trace: &mut Trace) -> Result<Tensor> {
+        let encoder = &self.sequence("encoder")?.encoder;
+        encoder.encode(self.embed(tokens)?, rows, &self.policy, &self.bank, trace)
+    }
+
+    /// The decoder's output `[tokens, d_model]` of a whole pass; row `i` reads encoder row `i`.
+    pub fn decode(
+        &self,
+        tokens: Tokens<'_>,
+        rows: &Rows,
+        encoder_hidden_states: &Tensor,
+        encoder_rows: &Rows,
+        trace: &mut Trace,
+    ) -> Result<Tensor> {
+        let decoder = self.decoder()?;
+        if rows.count() != encoder_rows.count() {
+            let message = format!("found {} decoder rows for {} encoder rows", rows.count(), encoder_rows.count());
+            return Err(ModelError::input(message));
+        }
+        let key_values = self.cross_key_values(encoder_hidden_states)?;
+        let row_of: Vec<usize> = (0..rows.count()).collect();
+        let cross = CrossRows { encoder_rows, row_of: &row_of };
+        decoder.decode(self.embed(tokens)?, rows, cross, &key_values, None, &self.policy, &self.bank, trace)
+    }
+
+    fn cross_key_values(&self, encoder_hidden_states: &Tensor) -> Result<Vec<CrossKeyValues>> {
+        let (_, width) = ops::flat_dims(encoder_hidden_states)?;
+        if width != self.config.d_model {
+            let message = format!("found encoder states of width {width}, expected {}", self.config.d_model);
+            return Err(ModelError::input(message));
+        }
+        self.decoder()?.cross_key_values(encoder_hidden_states)
+    }
+
+    /// An empty cache with one slot per entry of `row_of_slot`, which names the encoder row it reads.
+    /// `expected_tokens` a slot are made room for.
+    pub fn cache(
+        &self,
+        encoder_hidden_states: &Tensor,
+        encoder_rows: Rows,
+        row_of_slot: Vec<usize>,
+        expected_tokens: usize,
+    ) -> Result<DecoderCache> {
+        if let Some(row) = row_of_slot.iter().find(|row| **row >= encoder_rows.count()) {
+            return Err(ModelError::internal(format!("a slot reads encoder row {row} of {}", encoder_rows.count())));
+        }
+        let cross = Arc::new(self.cross_key_values(encoder_hidden_states)?);
+        let layers = self.decoder()?.layers();
+        let inner = self.config.inner_dim();
+        let token_bytes = row_of_slot.len().max(1) * layers.max(1) * inner * 8;
+        let reserved = expected_tokens.min(MAX_RESERVED_TOKENS).min(MAX_RESERVED_BYTES / token_bytes.max(1));
+        Ok(DecoderCache::new(layers, inner, row_of_slot, Arc::new(encoder_rows), cross, reserved))
+    }
+
+    /// The decoder over cached rows: `inputs` pairs a slot with how many of `tokens` it takes, in order. `mask` marks
+    /// padding among the new tokens. When it fails, the cache is as before.
+    pub fn decode_cached(
+        &self,
+        tokens: Tokens<'_>,
+        inputs: &[(usize, usize)],
+        mask: Option<&[u8]>,
+        cache: &mut DecoderCache,
+        trace: &mut Trace,
+    ) -> Result<Tensor> {
+        let decoder = self.decoder()?;
+        let mut segments = Vec::with_capacity(inputs.len());
+        let mut row_of = Vec::with_capacity(inputs.len());
+        for &(slot, len) in inputs {
+            if segments.iter().any(|s: &Segment| s.slot == slot) {
+                return Err(ModelError::internal(format!("slot {slot} twice in one step")));
+            }
+            segments.push(Segment { slot, len, past: cache.len(slot)? });
+            row_of.push(cache.row_of_slot[slot]);
+        }
+        let rows = Rows::new(inputs.iter().map(|(_, len)| *len).collect(), mask.map(<[u8]>::to_vec))?;
+        let x = self.embed(tokens)?;
+        let (encoder_rows, cross) = (Arc::clone(&cache.encoder_rows), Arc::clone(&cache.cross));
+        let cross_rows = CrossRows { encoder_rows: &encoder_rows, row_of: &row_of };
+        cache.advance(&segments, rows.mask());
+        let pass = CachedPass { cache: &mut *cache, segments: &segments };
+        let result = decoder.decode(x, &rows, cross_rows, &cross, Some(pass), &self.policy, &self.bank, trace);
+        if result.is_err() {
+            cache.rewind(&segments);
+        }
+        result
+    }
+
+    /// Vocabulary logits `[tokens, vocab_size]` of decoder outputs. Tied heads scale by `d_model^-0.5` first.
+    pub fn logits(&self, decoder_output: &Tensor) -> Result<Tensor> {
+        let head = self.sequence("head")?.head.as_ref().ok_or_else(|| self.lacks("head"))?;
+        match self.config.tie_word_embeddings {
+            true => ops::linear(&(decoder_output * (self.config.d_model as f64).powf(-0.5))?, head),
+            false => ops::linear(decoder_output, head),
+        }
+    }
+
+    /// `SwitchTransformersTop1Router` or `SwitchTransformersSparseMLP` on `x` `[tokens, d_model]`: the sparse layer's
+    /// output (none for the router). Logits and routes are in `trace`.
+    pub fn module_forward(&self, x: &Tensor, rows: &Rows, trace: &mut Trace) -> Result<Option<Tensor>> {
+        let (_, width) = ops::flat_dims(x)?;
+        if width != self.config.d_model {
+            let message = format!("found hidden states of width {width}, expected {}", self.config.d_model);
+            return Err(ModelError::input(message));
+        }
+        match &self.parts {
+            Parts::Router(router) => {
+                let (logits, routes) = router.forward(x, rows, &self.config, &self.policy)?;
+                trace.router(&logits, &routes);
+                Ok(None)
+            }
+            Parts::SparseMlp(mlp) => mlp.forward(x, rows, &self.config, &self.policy, &self.bank, trace).map(Some),
+            Parts::Sequence(_) => Err(self.lacks("hidden_states input")),
+        }
+    }
+}
+
+/// Picks rows of a flat activation.
+pub fn select(x: &Tensor, tokens: &[usize]) -> Result<Tensor> {
+    let ids: Vec<u32> = tokens.iter().map(|t| *t as u32).collect();
+    let index = Tensor::from_vec(ids, tokens.len(), &Device::Cpu)?;
+    debug_assert_eq!(x.dtype(), DType::F32);
+    Ok(x.index_select(&index, 0)?)
+}

@@ -1,0 +1,167 @@
+//! A weight matrix as it is stored: mapped from its file, or owned. Cheap to clone.
+//!
+//! Activations are float32; a weight keeps its storage type and the kernels widen it as they read, so that half
+//! precision costs half the memory and float32 arithmetic on it is exact.
+
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use switch_checkpoint::MappedBytes;
+use switch_kernels::{Matrix, Values};
+
+use crate::error::{code, ModelError, Result};
+
+/// What a weight may be stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageDtype {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl StorageDtype {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// The name in `dtype` options and in `config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::F32, Self::F16, Self::Bf16].into_iter().find(|d| d.name() == name)
+    }
+}
+
+enum Storage {
+    F32(Vec<f32>),
+    F16(Vec<u16>),
+    Bf16(Vec<u16>),
+    /// Checked on construction to be aligned and of the right length.
+    Mapped(StorageDtype, MappedBytes),
+}
+
+/// A tensor of one or two dimensions, row-major.
+#[derive(Clone)]
+pub struct Weight {
+    storage: Arc<Storage>,
+    shape: Vec<usize>,
+}
+
+impl Weight {
+    pub fn from_f32(values: Vec<f32>, shape: &[usize]) -> Result<Self> {
+        Self::checked(values.len(), Storage::F32(values), shape)
+    }
+
+    /// Raw bits of float16 or bfloat16 values.
+    pub fn from_half_bits(bits: Vec<u16>, dtype: StorageDtype, shape: &[usize]) -> Result<Self> {
+        let len = bits.len();
+        match dtype {
+            StorageDtype::F16 => Self::checked(len, Storage::F16(bits), shape),
+            StorageDtype::Bf16 => Self::checked(len, Storage::Bf16(bits), shape),
+            StorageDtype::F32 => Err(ModelError::internal("half-precision bits given as float32")),
+        }
+    }
+
+    /// Uses mapped bytes in place.
+    pub fn from_mapped(bytes: MappedBytes, dtype: StorageDtype, shape: &[usize]) -> Result<Self> {
+        let slice = bytes.as_slice();
+        if slice.as_ptr().align_offset(dtype.size()) != 0 || !slice.len().is_multiple_of(dtype.size()) {
+            return Err(ModelError::internal("a mapped tensor is not aligned"));
+        }
+        Self::checked(slice.len() / dtype.size(), Storage::Mapped(dtype, bytes), shape)
+    }
+
+    fn checked(len: usize, storage: Storage, shape: &[usize]) -> Result<Self> {
+        let expected = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        if expected != Some(len) {
+            return Err(ModelError::internal(format!("a weight of shape {shape:?} was given {len} values")));
+        }
+        Ok(Self { storage: Arc::new(storage), shape: shape.to_vec() })
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub fn dtype(&self) -> StorageDtype {
+        match &*self.storage {
+            Storage::F32(_) => StorageDtype::F32,
+            Storage::F16(_) => StorageDtype::F16,
+            Storage::Bf16(_) => StorageDtype::Bf16,
+            Storage::Mapped(dtype, _) => *dtype,
+        }
+    }
+
+    /// The values for the kernels.
+    pub fn values(&self) -> Values<'_> {
+        match &*self.storage {
+            Storage::F32(v) => Values::F32(v),
+            Storage::F16(v) => Values::F16(v),
+            Storage::Bf16(v) => Values::Bf16(v),
+            // Alignment and length were checked when the weight was made, so the casts are whole.
+            Storage::Mapped(StorageDtype::F32, b) => Values::F32(bytemuck::try_cast_slice(b.as_slice()).unwrap_or(&[])),
+            Storage::Mapped(StorageDtype::F16, b) => Values::F16(bytemuck::try_cast_slice(b.as_slice()).unwrap_or(&[])),
+            Storage::Mapped(StorageDtype::Bf16, b) => {
+                Values::Bf16(bytemuck::try_cast_slice(b.as_slice()).unwrap_or(&[]))
+            }
+        }
+    }
+
+    /// As the matrix `[rows, cols]` of a linear layer or an embedding.
+    pub fn matrix(&self) -> Result<Matrix<'_>> {
+        let &[rows, cols] = self.shape.as_slice() else {
+            return Err(ModelError::internal(format!("a weight of shape {:?} used as a matrix", self.shape)));
+        };
+        Ok(Matrix::new(self.values(), rows, cols)?)
+    }
+
+    /// Values `start..start + into.len()` as float32.
+    pub fn read_f32(&self, start: usize, into: &mut [f32]) -> Result<()> {
+        let end = start.checked_add(into.len()).filter(|end| *end <= self.elements());
+        let Some(end) = end else {
+            return Err(ModelError::internal("a read past the end of a weight"));
+        };
+        match self.values() {
+            Values::F32(v) => into.copy_from_slice(&v[start..end]),
+            Values::F16(v) => into.iter_mut().zip(&v[start..end]).for_each(|(o, b)| *o = f16::from_bits(*b).to_f32()),
+            Values::Bf16(v) => into.iter_mut().zip(&v[start..end]).for_each(|(o, b)| *o = bf16::from_bits(*b).to_f32()),
+        }
+        Ok(())
+    }
+
+    /// All values as float32.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        let mut values = try_zeros(self.elements())?;
+        self.read_f32(0, &mut values)?;
+        Ok(values)
+    }
+}
+
+/// A zeroed buffer, or `OUT_OF_MEMORY` where it cannot be had.
+pub fn try_zeros(len: usize) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|_| {
+        let bytes = len as u64 * 4;
+        ModelError::new(
+            code::OUT_OF_MEMORY,
+            format!("could not allocate {bytes} bytes; use a smaller model, batch or length"),
+        )
+        .with_details(serde_json::json!({ "bytes": bytes }))
+    })?;
+    values.resize(len, 0.0);
+    Ok(values)
+}
