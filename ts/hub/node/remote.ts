@@ -1,0 +1,111 @@
+/**
+ * A hub through its own JavaScript client. That client knows the hub's endpoints, pages through listings and opens
+ * files; it does not resume, check, lock, retry or time out, so those are done around it, in the `fetch` it is given.
+ */
+
+import { downloadFile, listFiles, modelInfo } from '@huggingface/hub'
+import { HubError } from '../../errors.js'
+import { describe, type Subject } from '../failures.js'
+import { COMMIT, is_etag, is_file_name, quote } from '../names.js'
+import { type RequestSettings, request, request_json } from '../request.js'
+import { check_body } from '../transfer.js'
+import type { Remote, RemoteBody, RemoteFile } from '../types.js'
+
+const MAX_FILES = 100_000
+
+export function hub_remote(settings: RequestSettings, name: string): Remote {
+  const { endpoint: hubUrl } = settings
+  const repo = { type: 'model' as const, name }
+
+  /** A `fetch` for the client's JSON requests. The token is added beneath it, for the hub's own address only. */
+  const json_fetch = (subject: Subject, max_retries: number | undefined): typeof fetch => {
+    return (input, init) => request_json(settings, new URL(String(input)), init ?? {}, subject, max_retries)
+  }
+
+  return {
+    async commit(revision, max_retries) {
+      const subject = { repository: name, revision }
+      const fetch = json_fetch(subject, max_retries)
+      const { sha } = await modelInfo({ name, revision, hubUrl, fetch, additionalFields: ['sha'] })
+      if (typeof sha === 'string' && COMMIT.test(sha)) return sha
+      throw unexpected(subject, `the commit ${quote(String(sha))}`)
+    },
+
+    async files(commit, max_retries) {
+      const subject = { repository: name, revision: commit }
+      const files: RemoteFile[] = []
+      const entries = listFiles({
+        repo,
+        revision: commit,
+        recursive: true,
+        hubUrl,
+        fetch: json_fetch(subject, max_retries),
+      })
+      for await (const entry of entries) {
+        if (entry?.type !== 'file') continue
+        const { path } = entry
+        // A name that is no plain relative path cannot be asked for, so it need not be known.
+        if (typeof path !== 'string' || !is_file_name(path)) continue
+        const size = entry.lfs?.size ?? entry.size
+        const etag = entry.lfs?.oid ?? entry.oid
+        if (!Number.isSafeInteger(size) || size < 0)
+          throw unexpected({ ...subject, file: path }, `the size ${String(size)}`)
+        if (typeof etag !== 'string' || !is_etag(etag)) {
+          throw unexpected({ ...subject, file: path }, `the hash ${quote(String(etag))}`)
+        }
+        files.push({ path, size, etag })
+        if (files.length > MAX_FILES) throw unexpected(subject, `more than ${MAX_FILES} files`)
+      }
+      return files
+    },
+
+    async open(commit, file, start) {
+      const subject = { repository: name, revision: commit, file: file.path }
+      const path = file.path.split('/').map(encodeURIComponent).join('/')
+      const url = `${hubUrl}/${name}/resolve/${commit}/${path}`
+      return new Promise<RemoteBody>((resolve, reject) => {
+        // The client's blob keeps only the text of an error, so what became of its request is reported from here.
+        const body_fetch: typeof fetch = async (input, init) => {
+          try {
+            const address = new URL(String(input))
+            const headers = new Headers(init?.headers)
+            // Sizes are compared, so they must be those of the file itself.
+            headers.set('accept-encoding', 'identity')
+            const response = await request(settings, address, { ...init, headers }, subject)
+            try {
+              const actual_start = check_body(response, address, file, start, subject)
+              // The stream was there before its request was answered.
+              resolve({ start: actual_start, body: body as ReadableStream<Uint8Array> })
+            } catch (error) {
+              void response.body?.cancel()
+              throw error
+            }
+            return response
+          } catch (error) {
+            reject(error)
+            throw error
+          }
+        }
+        let body: ReadableStream<Uint8Array> | undefined
+        downloadFile({
+          repo,
+          path: file.path,
+          revision: commit,
+          hubUrl,
+          fetch: body_fetch,
+          xet: false,
+          downloadInfo: { url, size: file.size, etag: file.etag },
+        })
+          .then((blob) => {
+            body = (blob as Blob).slice(start).stream()
+          })
+          .catch(reject)
+      })
+    },
+  }
+}
+
+function unexpected(subject: Subject, what: string): HubError {
+  const message = `The hub named ${what} for ${describe(subject)}, which no hub does. Check the endpoint.`
+  return new HubError('HUB_NETWORK', message, { details: { ...subject } })
+}
