@@ -11,6 +11,7 @@ mod attention;
 mod embedding;
 mod error;
 mod experts;
+mod gemm;
 pub mod isa;
 mod linear;
 mod matrix;
@@ -18,6 +19,8 @@ mod norm;
 pub mod parallel;
 pub mod reference;
 mod route;
+mod scratch;
+mod simd;
 
 pub use activation::{activate, Activation};
 pub use attention::{attention, AttentionRow, RelativeBias};

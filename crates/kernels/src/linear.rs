@@ -1,11 +1,12 @@
 //! `y = x · wᵀ`: the product that a linear layer is.
 
 use crate::error::{expect_len, product, KernelError};
+use crate::gemm::{self, Block};
 use crate::matrix::Matrix;
 use crate::parallel::{self, Disjoint};
 
 /// Multiply-adds below which another thread costs more than it brings.
-const GRAIN: usize = 32 * 1024;
+const GRAIN: usize = 64 * 1024;
 
 /// `y[n, w.rows] = x[n, w.cols] · wᵀ`, summed in float32. A row of `y` is the same, to the bit, whatever rows stand
 /// beside it.
@@ -13,20 +14,19 @@ pub fn linear(x: &[f32], n: usize, w: Matrix<'_>, y: &mut [f32]) -> Result<(), K
     w.check()?;
     expect_len("linear input elements", x.len(), product("linear input", n, w.cols)?)?;
     expect_len("linear output elements", y.len(), product("linear output", n, w.rows)?)?;
-    let work = w.cols.saturating_mul(n).max(1);
     let out = Disjoint::new(y);
-    parallel::for_each_range(w.rows, GRAIN.div_ceil(work), |features| {
-        let mut weights = vec![0.0; w.cols];
-        for feature in features {
-            w.widen_row(feature, &mut weights);
-            for row in 0..n {
-                // SAFETY: each (row, feature) belongs to one range.
-                let y = unsafe { out.slice(row * w.rows + feature..row * w.rows + feature + 1) };
-                y[0] = dot(&x[row * w.cols..(row + 1) * w.cols], &weights);
-            }
-        }
+    parallel::for_each_range(w.rows, feature_grain(n, w.cols), |features| {
+        let block = Block { x, x_stride: w.cols, n, w, y: out.as_ptr(), y_stride: w.rows };
+        // SAFETY: the lengths were checked above, and no two ranges share a feature.
+        unsafe { gemm::product(block, features) };
     });
     Ok(())
+}
+
+/// Features per thread that make enough work; a multiple of the weights' panels.
+pub(crate) fn feature_grain(n: usize, cols: usize) -> usize {
+    let work = cols.saturating_mul(n).max(1);
+    GRAIN.div_ceil(work).next_multiple_of(8)
 }
 
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {

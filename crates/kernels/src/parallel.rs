@@ -85,6 +85,11 @@ impl<'a> Disjoint<'a> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), lifetime: std::marker::PhantomData }
     }
 
+    /// The first element, for callers that keep their own parts apart.
+    pub(crate) fn as_ptr(&self) -> *mut f32 {
+        self.start
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

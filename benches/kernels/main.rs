@@ -1,0 +1,17 @@
+//! Times the kernels on base-8's shapes, each only after its result matched the reference.
+//!
+//! `cargo bench -p switch-kernels -- [words to look for in names]`; `SWITCH_ISA` and `SWITCH_NUM_THREADS` choose the
+//! instruction set and the threads. Times are the best of several runs. `cpu` is the calling thread's own time, which
+//! other processes do not disturb; with one thread it is the figure to compare.
+
+mod clock;
+mod products;
+
+use switch_kernels::{isa, parallel};
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    println!("instruction set {}, {} threads", isa::active().name(), parallel::threads());
+    let wanted = |name: &str| words.is_empty() || words.iter().all(|word| name.contains(word.as_str()));
+    products::run(&wanted);
+}

@@ -1,0 +1,66 @@
+//! Linear layers of base-8 (d_model 768, d_ff 2048, vocabulary 32128), from one row to a batch.
+
+use crate::clock;
+use switch_kernels::{linear, reference, Matrix, Values};
+
+pub fn numbers(n: usize) -> Vec<f32> {
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    (0..n)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Panics unless `found` is `expected` to float32's accuracy.
+pub fn check(name: &str, found: &[f32], expected: &[f32]) {
+    let square = |x: f64| x * x;
+    let error: f64 = found.iter().zip(expected).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    let norm: f64 = expected.iter().map(|&b| square(f64::from(b))).sum();
+    let relative = (error / norm).sqrt();
+    assert!(relative < 2e-6, "{name}: relative error {relative:e}; not timed");
+}
+
+pub fn run(wanted: &dyn Fn(&str) -> bool) {
+    for (rows, cols) in [(768, 768), (2048, 768), (768, 2048), (32128, 768)] {
+        let wide = numbers(rows * cols);
+        let bf16: Vec<u16> = wide.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect();
+        let f16: Vec<u16> = wide.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect();
+        for n in [1, 4, 8, 32, 128, 512] {
+            if rows > 10_000 && n > 8 {
+                continue;
+            }
+            for (store, values) in
+                [("f32", Values::F32(&wide)), ("bf16", Values::Bf16(&bf16)), ("f16", Values::F16(&f16))]
+            {
+                let name = format!("linear {store} {n}x{cols} to {rows}");
+                if wanted(&name) {
+                    product(&name, n, Matrix::new(values, rows, cols).expect("shape"));
+                }
+            }
+        }
+    }
+}
+
+fn product(name: &str, n: usize, w: Matrix<'_>) {
+    let x = numbers(n * w.cols);
+    let mut y = vec![0.0; n * w.rows];
+    linear(&x, n, w, &mut y).expect("shapes");
+    // The first rows of the weights stand for all: the reference is slow.
+    let part = w.rows_at(0, w.rows.min(64)).expect("rows");
+    let found: Vec<f32> = y.chunks_exact(w.rows).flat_map(|row| row[..part.rows].to_vec()).collect();
+    check(name, &found, &reference::linear(&x, n, part));
+    let time = clock::best(|| linear(&x, n, w, &mut y).expect("shapes"));
+    let flops = 2e-9 * (n * w.rows * w.cols) as f64;
+    let bytes = 1e-9 * (w.values.len() * w.values.element_bytes()) as f64;
+    println!(
+        "{name:36} {:8.1} GFLOP/s wall {:8.1} cpu  {:7.1} GB/s of weights  {:9.1} us",
+        flops / time.wall,
+        flops / time.cpu,
+        bytes / time.wall,
+        time.wall * 1e6
+    );
+}

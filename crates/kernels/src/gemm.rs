@@ -1,0 +1,247 @@
+//! A block of `x · wᵀ` on one thread: the product under every linear layer, prefill and decoding alike.
+//!
+//! Both operands are read where they lie, along the summed dimension: a tile of up to 6 rows of `x` by 4 rows of `w`
+//! keeps one accumulator vector per output, whose lanes are summed at the end. Nothing is packed, a single row costs
+//! one pass over the weights, and each output is summed in one fixed order, so its bits do not depend on the other rows.
+//!
+//! Versions tried: see the end of this comment.
+#![allow(clippy::needless_range_loop)] // Counted loops are what unrolls into registers.
+
+use crate::matrix::{Matrix, Values};
+use crate::scratch;
+use crate::simd::{self, Bf16, Element, Op, Simd, F16, F32};
+use std::ops::Range;
+
+/// Length of the summed dimension after which lanes are summed and added to the output. Part of the numerical
+/// definition: a fixed number keeps sums the same for every shape. 768 is the width of base models; 8 rows of weights and
+/// 6 rows of inputs of that length share an L1 cache of 48 KiB.
+const RUN: usize = 768;
+
+/// Rows of weights that go through the inputs together.
+const PANEL: usize = 8;
+
+/// Rows of `x` per pass over the weights, so that they stay in the L2 cache.
+const BLOCK_ROWS: usize = 252;
+
+/// Rows from which it pays to widen half-precision weights once rather than in each tile.
+const WIDEN_FROM: usize = 13;
+
+/// Where the product's operands lie. `y` has the same rows as `x` and a column per feature of `w`.
+#[derive(Clone, Copy)]
+pub(crate) struct Block<'a> {
+    /// `[n, cols]`, rows `x_stride` apart.
+    pub x: &'a [f32],
+    pub x_stride: usize,
+    pub n: usize,
+    pub w: Matrix<'a>,
+    /// First element of the output; feature `f` of row `r` is at `r * y_stride + f`.
+    pub y: *mut f32,
+    pub y_stride: usize,
+}
+
+/// Computes the columns `features` of `block`.
+///
+/// # Safety
+/// `block.y` is valid for those columns of all rows, and nothing else touches them meanwhile. `x` has `n` rows, and
+/// `features` lies within `w`, whose values have been checked against its shape.
+pub(crate) unsafe fn product(block: Block<'_>, features: Range<usize>) {
+    debug_assert!(block.n == 0 || block.x.len() >= (block.n - 1) * block.x_stride + block.w.cols);
+    debug_assert!(features.end <= block.w.rows);
+    if block.w.cols == 0 {
+        for row in 0..block.n {
+            for feature in features.clone() {
+                // SAFETY: the caller's promise.
+                unsafe { *block.y.add(row * block.y_stride + feature) = 0.0 };
+            }
+        }
+        return;
+    }
+    simd::run(Product { block, features });
+}
+
+struct Product<'a> {
+    block: Block<'a>,
+    features: Range<usize>,
+}
+
+impl Op for Product<'_> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { block, features } = self;
+        // SAFETY: `product`'s caller's promises, and `S` is available.
+        unsafe {
+            match block.w.values {
+                Values::F32(w) => product_of::<S, F32>(block, w.as_ptr(), features),
+                Values::F16(w) => product_of::<S, F16>(block, w.as_ptr(), features),
+                Values::Bf16(w) => product_of::<S, Bf16>(block, w.as_ptr(), features),
+            }
+        }
+    }
+}
+
+/// Operands of one run of the summed dimension.
+#[derive(Clone, Copy)]
+struct Tile<T> {
+    x: *const f32,
+    x_stride: usize,
+    w: *const T,
+    w_stride: usize,
+    len: usize,
+    y: *mut f32,
+    y_stride: usize,
+    /// Whether `y` holds the sum of earlier runs.
+    add: bool,
+}
+
+#[inline(always)]
+unsafe fn product_of<S: Simd, E: Element>(block: Block<'_>, w: *const E::Bits, features: Range<usize>) {
+    let cols = block.w.cols;
+    let widen = E::WIDENS && block.n >= WIDEN_FROM;
+    let mut wide = widen.then(|| scratch::take("widened weights", PANEL * RUN.min(cols)).ok()).flatten();
+    let mut row = 0;
+    while row < block.n {
+        let rows = (block.n - row).min(BLOCK_ROWS);
+        let mut start = 0;
+        while start < cols {
+            let len = (cols - start).min(RUN);
+            let mut feature = features.start;
+            while feature < features.end {
+                let count = (features.end - feature).min(PANEL);
+                // SAFETY: all offsets lie within the operands, as the caller promises.
+                unsafe {
+                    let tile = Tile {
+                        x: block.x.as_ptr().add(row * block.x_stride + start),
+                        x_stride: block.x_stride,
+                        w: w.add(feature * cols + start),
+                        w_stride: cols,
+                        len,
+                        y: block.y.add(row * block.y_stride + feature),
+                        y_stride: block.y_stride,
+                        add: start > 0,
+                    };
+                    match &mut wide {
+                        Some(wide) => {
+                            for i in 0..count {
+                                widen_run::<S, E>(tile.w.add(i * cols), len, wide.as_mut_ptr().add(i * len));
+                            }
+                            let Tile { x, x_stride, len, y, y_stride, add, .. } = tile;
+                            let tile = Tile { x, x_stride, w: wide.as_ptr(), w_stride: len, len, y, y_stride, add };
+                            panel::<S, F32>(tile, rows, count);
+                        }
+                        None => panel::<S, E>(tile, rows, count),
+                    }
+                }
+                feature += count;
+            }
+            start += len;
+        }
+        row += rows;
+    }
+}
+
+#[inline(always)]
+unsafe fn widen_run<S: Simd, E: Element>(from: *const E::Bits, len: usize, to: *mut f32) {
+    let mut i = 0;
+    // SAFETY: both are valid for `len` elements.
+    unsafe {
+        while i + S::N <= len {
+            S::store(to.add(i), E::load::<S>(from.add(i)));
+            i += S::N;
+        }
+        if i < len {
+            S::store_first(to.add(i), E::load_first::<S>(from.add(i), len - i), len - i);
+        }
+    }
+}
+
+/// `rows` rows of `x` by `count` rows of weights, in register tiles.
+#[inline(always)]
+unsafe fn panel<S: Simd, E: Element>(tile: Tile<E::Bits>, rows: usize, count: usize) {
+    let mut row = 0;
+    while row < rows {
+        let height = (rows - row).min(S::TILE_ROWS);
+        let mut column = 0;
+        while column < count {
+            let width = (count - column).min(4);
+            // SAFETY: within the panel.
+            unsafe {
+                let tile = Tile {
+                    x: tile.x.add(row * tile.x_stride),
+                    w: tile.w.add(column * tile.w_stride),
+                    y: tile.y.add(row * tile.y_stride + column),
+                    ..tile
+                };
+                match height {
+                    1 => columns::<S, E, 1>(tile, width),
+                    2 => columns::<S, E, 2>(tile, width),
+                    3 => columns::<S, E, 3>(tile, width),
+                    4 => columns::<S, E, 4>(tile, width),
+                    5 => columns::<S, E, 5>(tile, width),
+                    _ => columns::<S, E, 6>(tile, width),
+                }
+            }
+            column += width;
+        }
+        row += height;
+    }
+}
+
+#[inline(always)]
+unsafe fn columns<S: Simd, E: Element, const ROWS: usize>(tile: Tile<E::Bits>, width: usize) {
+    if ROWS > S::TILE_ROWS {
+        return; // Never called; keeps tiles that would not fit in registers out of the build.
+    }
+    // SAFETY: the tile has ROWS rows of `x` and `width` rows of weights.
+    unsafe {
+        match width {
+            4 => register_tile::<S, E, ROWS, 4>(tile),
+            3 => register_tile::<S, E, ROWS, 3>(tile),
+            2 => register_tile::<S, E, ROWS, 2>(tile),
+            _ => register_tile::<S, E, ROWS, 1>(tile),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn register_tile<S: Simd, E: Element, const ROWS: usize, const COLUMNS: usize>(tile: Tile<E::Bits>) {
+    // SAFETY: `x` and `w` are valid for `len` elements per row, `y` for ROWS x COLUMNS.
+    unsafe {
+        let zero = S::splat(0.0);
+        let mut sums = [[zero; 4]; ROWS];
+        let mut k = 0;
+        while k + S::N <= tile.len {
+            let mut x = [zero; ROWS];
+            for r in 0..ROWS {
+                x[r] = S::load(tile.x.add(r * tile.x_stride + k));
+            }
+            for c in 0..COLUMNS {
+                let w = E::load::<S>(tile.w.add(c * tile.w_stride + k));
+                for r in 0..ROWS {
+                    sums[r][c] = S::fma(x[r], w, sums[r][c]);
+                }
+            }
+            k += S::N;
+        }
+        if k < tile.len {
+            let rest = tile.len - k;
+            let mut x = [zero; ROWS];
+            for r in 0..ROWS {
+                x[r] = S::load_first(tile.x.add(r * tile.x_stride + k), rest);
+            }
+            for c in 0..COLUMNS {
+                let w = E::load_first::<S>(tile.w.add(c * tile.w_stride + k), rest);
+                for r in 0..ROWS {
+                    sums[r][c] = S::fma(x[r], w, sums[r][c]);
+                }
+            }
+        }
+        for r in 0..ROWS {
+            let row = S::sum4(sums[r]);
+            let y = tile.y.add(r * tile.y_stride);
+            for c in 0..COLUMNS {
+                *y.add(c) = if tile.add { *y.add(c) + row[c] } else { row[c] };
+            }
+        }
+    }
+}

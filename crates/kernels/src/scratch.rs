@@ -1,0 +1,68 @@
+//! Buffers that a thread keeps between calls, so that steady work does not allocate.
+
+use crate::error::KernelError;
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+
+thread_local! {
+    static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Buffers kept per thread, and the size past which one is given back rather than kept.
+const MAX_KEPT: usize = 8;
+const MAX_KEPT_ELEMENTS: usize = 16 << 20;
+
+/// A buffer of float32 with unspecified contents, returned to its thread when dropped.
+pub(crate) struct Scratch {
+    data: Vec<f32>,
+    len: usize,
+}
+
+/// Takes a buffer of `len` elements; [`KernelError::TooLarge`] when there is no memory for it.
+pub(crate) fn take(what: &'static str, len: usize) -> Result<Scratch, KernelError> {
+    let mut data = FREE
+        .with(|free| {
+            let mut free = free.borrow_mut();
+            // The smallest that is large enough, else the largest.
+            let best = (0..free.len()).min_by_key(|&i| match free[i].len() {
+                have if have >= len => (0, have),
+                have => (1, usize::MAX - have),
+            });
+            best.map(|i| free.swap_remove(i))
+        })
+        .unwrap_or_default();
+    if data.len() < len {
+        data.try_reserve_exact(len - data.len()).map_err(|_| KernelError::TooLarge { what })?;
+        data.resize(len, 0.0);
+    }
+    Ok(Scratch { data, len })
+}
+
+impl Deref for Scratch {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.data[..self.len]
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.data[..self.len]
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let data = std::mem::take(&mut self.data);
+        if data.len() <= MAX_KEPT_ELEMENTS {
+            // A thread that is ending has no place for it any more.
+            let _ = FREE.try_with(|free| {
+                if let Ok(mut free) = free.try_borrow_mut() {
+                    if free.len() < MAX_KEPT {
+                        free.push(data);
+                    }
+                }
+            });
+        }
+    }
+}
