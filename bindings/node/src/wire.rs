@@ -8,6 +8,7 @@ use switch_engine::{Failure, Reply, Tensor};
 #[napi(object, js_name = "WireTensor")]
 pub struct JsTensor {
     pub name: String,
+    #[napi(ts_type = "'float32' | 'int32' | 'int64' | 'uint8'")]
     pub dtype: String,
     pub dims: Vec<f64>,
     pub data: Uint8Array,
