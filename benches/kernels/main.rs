@@ -1,8 +1,7 @@
 //! Times the kernels on base-8's shapes, each only after its result matched the reference.
 //!
 //! `cargo bench -p switch-kernels -- [words to look for in names]`; `SWITCH_ISA` and `SWITCH_NUM_THREADS` choose the
-//! instruction set and the threads. Times are the best of several runs. `cpu` is the calling thread's own time, which
-//! other processes do not disturb; with one thread it is the figure to compare.
+//! instruction set and the threads. Times are the best of several runs.
 
 mod clock;
 mod products;

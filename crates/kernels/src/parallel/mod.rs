@@ -2,6 +2,9 @@
 //!
 //! Work is split over ranges of outputs, so results are the same for every number of threads.
 
+#[cfg(not(target_family = "wasm"))]
+mod pool;
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,26 +37,31 @@ pub fn set_threads(n: usize) -> usize {
     n
 }
 
-/// Calls `f` on contiguous ranges that cover `0..n`: at most [`threads`] of them, each of at least `grain` (but the
-/// last), in parallel where there are threads.
+/// Calls `f` with each of `0..count`, on up to [`threads`] threads, in no particular order. Tasks are taken one by one,
+/// so uneven ones balance out.
+pub fn for_each_task(count: usize, f: impl Fn(usize) + Sync) {
+    #[cfg(not(target_family = "wasm"))]
+    pool::run(count, threads(), &f);
+    #[cfg(target_family = "wasm")]
+    (0..count).for_each(f);
+}
+
+/// Ranges per thread, so that a thread that is held up by other work does not hold up the others.
+const RANGES_PER_THREAD: usize = 4;
+
+/// Calls `f` on contiguous ranges that cover `0..n`, each a multiple of `grain` (but the last), in parallel where there
+/// are threads.
 pub fn for_each_range(n: usize, grain: usize, f: impl Fn(Range<usize>) + Sync) {
+    let threads = threads();
     if n == 0 {
         return;
     }
-    let parts = threads().min(n.div_ceil(grain.max(1)));
-    let size = n.div_ceil(parts);
-    let part = |i: usize| (i * size).min(n)..((i + 1) * size).min(n);
-    if parts == 1 {
-        f(0..n);
-        return;
+    if threads == 1 {
+        return f(0..n);
     }
-    std::thread::scope(|scope| {
-        for i in 1..parts {
-            let (f, part) = (&f, &part);
-            scope.spawn(move || f(part(i)));
-        }
-        f(part(0));
-    });
+    let grain = grain.max(1);
+    let size = n.div_ceil(threads * RANGES_PER_THREAD).checked_next_multiple_of(grain).unwrap_or(n).min(n);
+    for_each_task(n.div_ceil(size), |i| f(i * size..(i + 1).saturating_mul(size).min(n)));
 }
 
 /// Splits `data`, rows of `width` elements, in disjoint chunks of at least `grain` rows and calls `f` with the index of
