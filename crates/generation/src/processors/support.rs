@@ -81,7 +81,7 @@ impl Support {
     /// As [`retain`](Self::retain), for a condition on the score alone.
     pub fn retain_at_least(&mut self, scores: &mut [f32], least: f32) {
         if self.known {
-            self.retain(scores, |_, score| !(score < least));
+            self.retain(scores, |_, score| score >= least || score.is_nan());
             return;
         }
         self.tokens.clear();

@@ -1,5 +1,6 @@
 //! Decoding strategies, one file each, behind one trait that a session drives.
 
+mod beam;
 mod records;
 mod shared;
 mod single;
@@ -36,7 +37,7 @@ pub trait Decoder: Send {
 pub fn decoder(shared: &Shared) -> Result<Box<dyn Decoder>, GenerationError> {
     let name = match shared.options.strategy() {
         Strategy::Greedy | Strategy::Sample => return Ok(Box::new(single::Single::new(shared))),
-        Strategy::Beam | Strategy::BeamSample => "num_beams",
+        Strategy::Beam | Strategy::BeamSample => return Ok(Box::new(beam::BeamSearch::new(shared))),
         Strategy::GroupBeam => "num_beam_groups",
         Strategy::Contrastive => "penalty_alpha",
     };
