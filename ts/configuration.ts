@@ -2,9 +2,9 @@
 
 import { ALIASES, config_faults, FIELDS, type FieldName, sparse_step } from './configuration_fields.js'
 import { ConfigError } from './errors.js'
-import { is_record, sorted_json } from './utils/json.js'
-import { read_repository_json, type RepositoryOptions } from './utils/repository.js'
 import { write_text_file } from './utils/files.js'
+import { is_record, sorted_json } from './utils/json.js'
+import { type RepositoryOptions, read_repository_json } from './utils/repository.js'
 
 export { type ConfigFault, config_faults } from './configuration_fields.js'
 

@@ -62,7 +62,9 @@ const boolean: Check = (value) => (typeof value === 'boolean' ? null : `must be 
 
 function one_of(values: readonly string[]): Check {
   return (value) =>
-    typeof value === 'string' && values.includes(value) ? null : `must be one of ${values.join(', ')}, not ${show(value)}`
+    typeof value === 'string' && values.includes(value)
+      ? null
+      : `must be one of ${values.join(', ')}, not ${show(value)}`
 }
 
 function nullable(check: Check): Check {
@@ -133,7 +135,11 @@ export const FIELDS = {
 export type FieldName = keyof typeof FIELDS
 
 /** Other names of fields, as the reference's `attribute_map`. */
-export const ALIASES = { hidden_size: 'd_model', num_attention_heads: 'num_heads', num_hidden_layers: 'num_layers' } as const
+export const ALIASES = {
+  hidden_size: 'd_model',
+  num_attention_heads: 'num_heads',
+  num_hidden_layers: 'num_layers',
+} as const
 
 /**
  * The layers between sparse ones that `count` sparse layers among `layers` imply. 0 sparse layers give a step of
@@ -157,7 +163,8 @@ export function config_faults(values: Readonly<Record<string, unknown>>): Config
   }
   for (const field of ['architectures'] as const) {
     const value = values[field]
-    const fits = value === undefined || value === null || (Array.isArray(value) && value.every((v) => typeof v === 'string'))
+    const fits =
+      value === undefined || value === null || (Array.isArray(value) && value.every((v) => typeof v === 'string'))
     if (!fits) faults.push({ field, message: `must be a list of class names, not ${show(value)}` })
   }
   const faulty = new Set(faults.map((fault) => fault.field))
@@ -191,7 +198,10 @@ export function config_faults(values: Readonly<Record<string, unknown>>): Config
     const elements = of(a) * of(b) * (c ? of(c) : 1)
     if (elements <= LIMITS.tensor) continue
     const product = [a, b, c].filter(Boolean).join(' x ')
-    faults.push({ field, message: `gives a tensor of ${product} = ${elements} elements; at most ${LIMITS.tensor} are possible` })
+    faults.push({
+      field,
+      message: `gives a tensor of ${product} = ${elements} elements; at most ${LIMITS.tensor} are possible`,
+    })
   }
   if (sound('num_layers', 'num_decoder_layers', 'num_experts')) {
     const decoder = (values.num_decoder_layers as number | null | undefined) ?? of('num_layers')

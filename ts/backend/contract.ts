@@ -78,7 +78,14 @@ export interface Operations {
   /** What this build is and can do. */
   describe: {
     request: object
-    reply: { version: string; backend: 'native' | 'wasm'; isa: string; threads: number; devices: string[]; operations: string[] }
+    reply: {
+      version: string
+      backend: 'native' | 'wasm'
+      isa: string
+      threads: number
+      devices: string[]
+      operations: string[]
+    }
   }
   /** Sets the number of threads that kernels may use. */
   set_threads: { request: { threads: number }; reply: { threads: number } }
@@ -111,12 +118,19 @@ export interface Operations {
   /** Counts. `parameters_active` is per token, top-1. */
   model_info: {
     request: { model: number }
-    reply: { parameters: number; parameters_active: number; weight_bytes: number; architecture: Architecture; config: Json; dtypes: Record<string, number> }
+    reply: {
+      parameters: number
+      parameters_active: number
+      weight_bytes: number
+      architecture: Architecture
+      config: Json
+      dtypes: Record<string, number>
+    }
   }
   /** A model's parameter values by name, as float32. All when `names` is left out. */
   model_parameters: { request: { model: number; names?: string[] }; reply: object }
   /**
-   * The forward pass. Tensors in: those of the reference's `forward` (`input_ids`, `inputs_embeds`, `attention_mask`,
+   * The forward pass. Ids, masks and labels cross as int32. Tensors in: those of the reference's `forward` (`input_ids`, `inputs_embeds`, `attention_mask`,
    * `decoder_input_ids`, `decoder_inputs_embeds`, `decoder_attention_mask`, `encoder_hidden_states` (the encoder's
    * output), `labels`; `hidden_states` for the modules). Tensors out: `logits`, `last_hidden_state`, `loss`,
    * `encoder_last_hidden_state`, `encoder_hidden_states.N`, `decoder_hidden_states.N`, `encoder_attentions.N`,
@@ -130,7 +144,13 @@ export interface Operations {
    * and `routes`; for the sparse layer: `hidden_states`, `router_logits` and `routes`.
    */
   model_forward: {
-    request: { model: number; outputs: string[]; past_key_values?: number; use_cache?: boolean; output_router_logits?: boolean }
+    request: {
+      model: number
+      outputs: string[]
+      past_key_values?: number
+      use_cache?: boolean
+      output_router_logits?: boolean
+    }
     reply: { past_key_values?: number }
   }
   /** How a model would be written. `max_shard_bytes` splits it. */
@@ -145,16 +165,27 @@ export interface Operations {
    * `options` are the reference's generation options, complete (defaults already merged by the facade).
    */
   generation_start: {
-    request: { model: number; options: Json; outputs?: string[] }
+    request: { model: number; options: Json; outputs?: string[]; pause_at_scores?: boolean }
     reply: { session: number; rows: number }
   }
   /**
    * Advances up to `max_steps` steps or until `max_ms` have passed since the call. `tokens` are new tokens in order:
-   * [row, token] pairs, for strategies that stream; `done` when every row has finished.
+   * [row, token] pairs, for strategies that stream; `done` when every row has finished. `stop` ends rows (sequences, for
+   * beams: hypotheses) first, with what they have.
+   *
+   * With `pause_at_scores`, for processors written in JavaScript, a call ends when the processed scores of a step are
+   * ready and nothing is chosen from them yet: `paused` says whose they are and `scores` [rows.length, vocab] comes
+   * along; the next call brings the changed `scores` back, chooses and returns the tokens; the one after it (which may
+   * `stop` rows) goes on to the next pause.
    */
   generation_step: {
-    request: { session: number; max_steps: number; max_ms?: number }
-    reply: { tokens: [number, number][]; steps: number; done: boolean }
+    request: { session: number; max_steps: number; max_ms?: number; stop?: number[] }
+    reply: {
+      tokens: [number, number][]
+      steps: number
+      done: boolean
+      paused?: { rows: number[]; input_ids: number[][] }
+    }
   }
   /**
    * The result so far, and frees the session. Tensors: `sequences` (int64), `sequences_scores`, and those of `outputs`:
@@ -168,7 +199,10 @@ export interface Operations {
    * Routing alone: tensor `router_logits` [groups, tokens, experts] and optional `padding_mask` [groups, tokens].
    * Out: `expert` and `slot` (int32, -1: dropped or padding), `weight` (float32).
    */
-  route: { request: { num_experts: number; expert_capacity: number; policy: RoutingPolicy; ignore_padding_tokens?: boolean }; reply: object }
+  route: {
+    request: { num_experts: number; expert_capacity: number; policy: RoutingPolicy; ignore_padding_tokens?: boolean }
+    reply: object
+  }
   /** One generation option applied to `scores` [rows, vocab] given `input_ids`; out: `scores`. */
   process_scores: { request: { option: Json; input_ids: number[][] }; reply: object }
 }
@@ -203,7 +237,10 @@ const nothing_missing: [Missing] extends [never] ? true : Missing = true
 void nothing_missing
 
 /** What the native addon exports: work happens on its own thread. */
-export type NativeBinding = Record<OperationName, (request: string, tensors: WireTensor[], sources: Source[]) => Promise<Reply>>
+export type NativeBinding = Record<
+  OperationName,
+  (request: string, tensors: WireTensor[], sources: Source[]) => Promise<Reply>
+>
 
 /** What the WASM module exports: synchronous, to be called in a worker. */
 export type WasmBinding = Record<OperationName, (request: string, tensors: WireTensor[], sources: Source[]) => Reply>

@@ -1,7 +1,15 @@
 /** The native backend: the addon's calls, with errors made into classes again. */
 
 import { BackendError, from_wire, InputError } from '../errors.js'
-import { type Backend, type NativeBinding, OPERATIONS, type OperationName, type Operations, type Source, type WireTensor } from './contract.js'
+import {
+  type Backend,
+  type NativeBinding,
+  OPERATIONS,
+  type OperationName,
+  type Operations,
+  type Source,
+  type WireTensor,
+} from './contract.js'
 
 export class NativeBackend implements Backend {
   readonly name = 'native'
@@ -28,7 +36,9 @@ export class NativeBackend implements Backend {
   ): Promise<{ reply: Operations[N]['reply']; tensors: WireTensor[] }> {
     const unmapped = sources.find((source) => source.path === undefined)
     if (unmapped !== undefined) {
-      throw new InputError(`The native backend reads files by path, and "${unmapped.name}" has none. Use backend: 'wasm'.`)
+      throw new InputError(
+        `The native backend reads files by path, and "${unmapped.name}" has none. Use backend: 'wasm'.`,
+      )
     }
     try {
       const { json, tensors: out } = await this.#binding[name](JSON.stringify(request), tensors, sources)

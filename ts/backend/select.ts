@@ -92,7 +92,9 @@ function checked(options: BackendOptions): { backend: BackendName; device: Devic
   }
   if (device === 'wasm') {
     if (backend === 'native') {
-      throw new OptionError('INVALID_OPTION', "device: 'wasm' contradicts backend: 'native'.", { details: { option: 'device' } })
+      throw new OptionError('INVALID_OPTION', "device: 'wasm' contradicts backend: 'native'.", {
+        details: { option: 'device' },
+      })
     }
     backend = 'wasm'
   }
@@ -106,7 +108,9 @@ function start_native(): NativeBackend {
   try {
     native = new NativeBackend(load())
   } catch (error) {
-    throw error instanceof BackendError ? error : unavailable(`The native addon cannot be loaded: ${text_of(error)}`, error)
+    throw error instanceof BackendError
+      ? error
+      : unavailable(`The native addon cannot be loaded: ${text_of(error)}`, error)
   }
   return native
 }
@@ -126,7 +130,9 @@ async function start_wasm(): Promise<WasmBackend> {
     return await started
   } catch (error) {
     if (wasm === started) wasm = undefined
-    throw error instanceof BackendError ? error : unavailable(`The WASM backend cannot be started: ${text_of(error)}`, error)
+    throw error instanceof BackendError
+      ? error
+      : unavailable(`The WASM backend cannot be started: ${text_of(error)}`, error)
   }
 }
 

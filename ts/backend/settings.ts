@@ -23,7 +23,8 @@ export function wasm_settings(): WasmOrigin & { worker_url?: string | URL } {
   const { url, binary, module, worker_url } = wasm
   const given = [url, binary, module].filter((value) => value !== undefined)
   if (given.length > 1) throw invalid('takes one of url, binary and module, and has several')
-  if (url !== undefined && typeof url !== 'string' && !(url instanceof URL)) throw invalid(`.url must be a URL, not ${show(url)}`)
+  if (url !== undefined && typeof url !== 'string' && !(url instanceof URL))
+    throw invalid(`.url must be a URL, not ${show(url)}`)
   const bytes = binary instanceof ArrayBuffer ? new Uint8Array(binary) : binary
   if (bytes !== undefined && !(bytes instanceof Uint8Array)) throw invalid(`.binary must be bytes, not ${show(bytes)}`)
   return {

@@ -1,6 +1,6 @@
 /** The WASM backend as the facade sees it: a worker, its calls in flight, and what becomes of them when it traps. */
 
-import { DisposedError, from_wire, InternalError } from '../errors.js'
+import { BackendError, DisposedError, from_wire, InternalError } from '../errors.js'
 import type { Backend, OperationName, Operations, Source, WireTensor } from './contract.js'
 import type { FromWorker, WasmOrigin, WorkerPort } from './wasm_protocol.js'
 
@@ -71,7 +71,14 @@ export class WasmBackend implements Backend {
     })
     this.#port.ref?.()
     try {
-      this.#port.post({ type: 'call', id, name, request: JSON.stringify(request), tensors, sources: sources.map(plain) })
+      this.#port.post({
+        type: 'call',
+        id,
+        name,
+        request: JSON.stringify(request),
+        tensors,
+        sources: sources.map(plain),
+      })
     } catch (error) {
       this.#pending.delete(id)
       this.#rest()
@@ -97,9 +104,7 @@ export class WasmBackend implements Backend {
     } else if (message.type === 'error') {
       pending.reject(from_wire(message.message))
     } else {
-      const error = new InternalError(
-        `The WASM module failed (${message.message}). Its models are gone; the next one to be loaded gets a fresh instance.`,
-      )
+      const error = trapped(message)
       pending.reject(error)
       this.#die(error)
     }
@@ -135,10 +140,22 @@ export class WasmBackend implements Backend {
   }
 }
 
+/** Why an instance trapped: its memory was full, or there is a bug. */
+function trapped({ message, failed_allocation }: Extract<FromWorker, { type: 'trapped' }>): Error {
+  const aftermath = 'Its models are gone; the next one to be loaded gets a fresh instance.'
+  if (failed_allocation > 0) {
+    const text = `The WASM module is out of memory: ${failed_allocation} more bytes could not be had. ${aftermath} Use a smaller dtype or fewer rows.`
+    return new BackendError('OUT_OF_MEMORY', text, { details: { failed_allocation } })
+  }
+  return new InternalError(`The WASM module failed (${message}). ${aftermath}`)
+}
+
 /** What calls get once the instance is gone. */
 function dead(reason: Error): Error {
   if (reason instanceof DisposedError) return reason
-  return new DisposedError(`The WASM instance that held this is gone: ${reason.message} Load it again.`, { cause: reason })
+  return new DisposedError(`The WASM instance that held this is gone: ${reason.message} Load it again.`, {
+    cause: reason,
+  })
 }
 
 /** A source without functions, which cannot be posted. */

@@ -20,8 +20,8 @@ export type FromWorker =
   | { type: 'reply'; id: number; json: string; tensors: WireTensor[] }
   /** The operation failed; `message` is the JSON of `WireError`. */
   | { type: 'error'; id: number; message: string }
-  /** The instance trapped and can serve no more calls. */
-  | { type: 'trapped'; id: number; message: string }
+  /** The instance trapped and can serve no more calls. `failed_allocation`: bytes it asked for in vain, if it did. */
+  | { type: 'trapped'; id: number; message: string; failed_allocation: number }
 
 /** A worker, whichever runtime it is of. */
 export interface WorkerPort {

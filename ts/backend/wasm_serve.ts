@@ -1,6 +1,7 @@
 /** The worker's side of the protocol: opens sources, calls the module, and tells a failure from a trap. */
 
 import type { Reply, Source, WasmBinding } from './contract.js'
+import type { WasmInstance } from './wasm_instance.js'
 import type { FromWorker, ToWorker, WasmOrigin } from './wasm_protocol.js'
 
 /** A source that can be read here and now. */
@@ -12,14 +13,14 @@ export interface OpenSource {
 /** What a runtime gives its worker. */
 export interface ServeHost {
   post(message: FromWorker, transfer: ArrayBuffer[]): void
-  load(origin: WasmOrigin): Promise<WasmBinding>
+  load(origin: WasmOrigin): Promise<WasmInstance>
   /** Opens a `path` or a `blob`. `bytes` are served here. */
   open(source: Source): OpenSource
 }
 
 /** Makes the handler for the facade's messages. */
 export function serve(host: ServeHost): (message: ToWorker) => void {
-  let binding: Promise<WasmBinding> | undefined
+  let instance: Promise<WasmInstance> | undefined
   // Files stay open as long as the checkpoint that reads from them.
   const open_files = new Map<number, OpenSource[]>()
   // Calls wait for the module and for each other.
@@ -50,9 +51,9 @@ export function serve(host: ServeHost): (message: ToWorker) => void {
 
   const answer = async (message: ToWorker) => {
     if (message.type === 'init') {
-      binding = host.load(message.origin)
+      instance = host.load(message.origin)
       try {
-        await binding
+        await instance
         host.post({ type: 'ready' }, [])
       } catch (error) {
         host.post({ type: 'failed', message: wire_message(error) ?? unavailable(error) }, [])
@@ -60,8 +61,8 @@ export function serve(host: ServeHost): (message: ToWorker) => void {
       return
     }
     try {
-      if (binding === undefined) throw new Error('the worker has not been initialised')
-      const reply = run(await binding, message)
+      if (instance === undefined) throw new Error('the worker has not been initialised')
+      const reply = run((await instance).binding, message)
       const tensors = reply.tensors.map((tensor) => ({ ...tensor, data: own_buffer(tensor.data) }))
       const transfer = tensors.map((tensor) => tensor.data.buffer as ArrayBuffer)
       host.post({ type: 'reply', id: message.id, json: reply.json, tensors }, transfer)
@@ -69,10 +70,19 @@ export function serve(host: ServeHost): (message: ToWorker) => void {
       const text = wire_message(error)
       host.post(
         text === undefined
-          ? { type: 'trapped', id: message.id, message: String(error) }
+          ? { type: 'trapped', id: message.id, message: String(error), failed_allocation: await failed_bytes() }
           : { type: 'error', id: message.id, message: text },
         [],
       )
+    }
+  }
+
+  /** Whether a trap was a full memory: how many bytes were asked for in vain, else 0. */
+  const failed_bytes = async (): Promise<number> => {
+    try {
+      return (await instance)?.failed_allocation() ?? 0
+    } catch {
+      return 0
     }
   }
 
@@ -109,5 +119,5 @@ function unavailable(error: unknown): string {
 
 /** Bytes in a buffer of their own, so that transferring them takes nothing else along. */
 function own_buffer(data: Uint8Array): Uint8Array {
-  return data.byteLength === data.buffer.byteLength && data.buffer instanceof ArrayBuffer ? data : data.slice()
+  return data.byteLength === data.buffer.byteLength && data.buffer instanceof ArrayBuffer ? data : new Uint8Array(data)
 }

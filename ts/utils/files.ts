@@ -10,6 +10,9 @@ export interface FileWriter {
    * @throws {FileError} `FILE_READ` when it cannot be written.
    */
   write(directory: string, name: string, chunks: AsyncIterable<Uint8Array>): Promise<void>
+  /** Names of the files in a directory; none where it is missing. */
+  list(directory: string): Promise<string[]>
+  remove(directory: string, name: string): Promise<void>
 }
 
 let writer: FileWriter | undefined
@@ -31,4 +34,13 @@ export async function write_text_file(directory: string, name: string, text: str
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes
+}
+
+const WEIGHTS = /^(?:model(?:-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json)$/
+
+/** Removes weights that an earlier save left in `directory` and that would be loaded instead of `keep`. */
+export async function remove_stale_weights(directory: string, keep: readonly string[]): Promise<void> {
+  for (const name of (await writer?.list(directory)) ?? []) {
+    if (WEIGHTS.test(name) && !keep.includes(name)) await writer?.remove(directory, name)
+  }
 }

@@ -1,7 +1,7 @@
 /** Whole files or none: temporary file, fsync, rename. Node only. */
 
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { FileError, InputError, SwitchTransformersError } from '../errors.js'
@@ -31,5 +31,17 @@ export const node_file_writer: FileWriter = {
       const reason = error instanceof Error ? error.message : String(error)
       throw new FileError('FILE_READ', `${path} cannot be written: ${reason}.`, { cause: error, details: { path } })
     }
+  },
+
+  async list(directory) {
+    try {
+      return await readdir(directory)
+    } catch {
+      return []
+    }
+  },
+
+  async remove(directory, name) {
+    await rm(join(directory, name), { force: true })
   },
 }

@@ -1,0 +1,277 @@
+/** From the arguments of `generate` to what the engine starts a session with. */
+
+import type { WireTensor } from '../backend/contract.js'
+import { wire } from '../backend/wire.js'
+import type { SwitchTransformersConfig } from '../configuration.js'
+import { InputError, OptionError } from '../errors.js'
+import type { BackendHandle } from '../models/handle.js'
+import {
+  type EncoderOutputs,
+  encoder_states,
+  exactly_one,
+  type FloatsInput,
+  flag,
+  type IdsInput,
+  InputTensors,
+  type MaskInput,
+  same_rows,
+} from '../models/inputs.js'
+import { to_ids } from '../tensor.js'
+import { is_record, show } from '../utils/json.js'
+import { GenerationConfig, options_of } from './configuration.js'
+import { type LogitsProcessor, type LogitsProcessorList, to_processors } from './logits_process.js'
+import { type GenerationOptions, merge_options, to_wire_options } from './options.js'
+import {
+  type StoppingCriteria,
+  type StoppingCriteriaList,
+  StopStringCriteria,
+  to_criteria,
+} from './stopping_criteria.js'
+import type { BaseStreamer, StreamerTokenizer } from './streamers.js'
+
+/** What is read by the encoder, or has been. */
+export interface GenerateInputs {
+  /** Token ids [rows, tokens]. Also `inputs`. */
+  input_ids?: IdsInput | null
+  inputs?: IdsInput | null
+  /** Embeddings instead of ids, float32 [rows, tokens, d_model]. */
+  inputs_embeds?: FloatsInput | null
+  /** An earlier encoder output instead of ids. */
+  encoder_outputs?: EncoderOutputs | null
+  /** 1 for tokens, 0 for padding [rows, tokens]. Default: all tokens. */
+  attention_mask?: MaskInput | null
+  /** What each output begins with. The start token is put in front where it is missing from every row. */
+  decoder_input_ids?: IdsInput | null
+}
+
+/** Token ids alone, in place of an object of inputs. */
+export type IdsLike = IdsInput
+
+/** Arguments of `generate` that are no generation options. */
+export interface GenerateExtras {
+  /** Options that win over the model's own and yield to those beside it. */
+  generation_config?: GenerationConfig | GenerationOptions | null
+  /** Gets tokens as they come. One beam only. */
+  streamer?: BaseStreamer | null
+  /** More reasons to end a row. */
+  stopping_criteria?: StoppingCriteria | StoppingCriteria[] | StoppingCriteriaList | null
+  /** Changes scores before a token is chosen. */
+  logits_processor?: LogitsProcessor | LogitsProcessor[] | LogitsProcessorList | null
+  /** Decodes, for `stop_strings` and for the text of `stream`. */
+  tokenizer?: StreamerTokenizer | null
+  /** Ends the generation with an `AbortError` within one step. */
+  signal?: AbortSignal | null
+}
+
+export type GenerateArguments = GenerateInputs & GenerateExtras & GenerationOptions
+
+/** The part of a model that generation needs. */
+export interface GenerationHost {
+  readonly handle: BackendHandle
+  readonly config: SwitchTransformersConfig
+  readonly generation_config: GenerationConfig
+}
+
+export interface PreparedGeneration {
+  tensors: WireTensor[]
+  options: Record<string, unknown>
+  outputs: string[]
+  /** The decoder's first tokens, per row of input. */
+  prompt: number[][]
+  /** Whether an object is to be returned. */
+  return_dict: boolean
+  processors: LogitsProcessorList | null
+  criteria: StoppingCriteriaList | null
+  streamer: BaseStreamer | null
+  tokenizer: StreamerTokenizer | null
+  signal: AbortSignal | null
+}
+
+const INPUTS = [
+  'input_ids',
+  'inputs',
+  'inputs_embeds',
+  'encoder_outputs',
+  'attention_mask',
+  'decoder_input_ids',
+] as const
+const EXTRAS = [
+  'generation_config',
+  'streamer',
+  'stopping_criteria',
+  'logits_processor',
+  'tokenizer',
+  'signal',
+] as const
+
+/** Which outputs each flag asks of the engine. */
+const OUTPUTS: Readonly<Record<string, readonly string[]>> = {
+  output_scores: ['scores'],
+  output_logits: ['logits'],
+  output_attentions: ['encoder_attentions', 'decoder_attentions', 'cross_attentions'],
+  output_hidden_states: ['encoder_hidden_states', 'decoder_hidden_states'],
+  output_router_logits: ['encoder_router_logits', 'decoder_router_logits'],
+}
+
+/** Puts the two forms of calling, `generate({...})` and `generate(inputs, {...})`, into one object. */
+export function join_arguments(first: unknown, second: unknown): Record<string, unknown> {
+  if (second !== undefined && second !== null && !is_record(second)) {
+    throw new OptionError('INVALID_OPTION', `The options of generate must be an object, not ${show(second)}.`)
+  }
+  if (first === undefined || first === null) throw new InputError('generate needs inputs, such as { input_ids }.')
+  const named = is_record(first) && !('data' in first && 'dims' in first) && !ArrayBuffer.isView(first)
+  return { ...(named ? first : { input_ids: first }), ...((second ?? {}) as object) }
+}
+
+/** Checks everything that JavaScript can check and joins the options. */
+export async function prepare_generation(
+  host: GenerationHost,
+  args: Record<string, unknown>,
+): Promise<PreparedGeneration> {
+  const inputs = take<GenerateInputs>(args, INPUTS)
+  const extras = take<GenerateExtras>(args, EXTRAS)
+  const { tokenizer = null, streamer = null, signal = null } = extras
+  const base = extras.generation_config
+  if (base !== undefined && base !== null && !is_record(base)) {
+    throw new OptionError(
+      'INVALID_OPTION',
+      `generation_config must be a GenerationConfig or an object of options, not ${show(base)}.`,
+      {
+        details: { option: 'generation_config' },
+      },
+    )
+  }
+  const given = is_record(base) && !(base instanceof GenerationConfig) ? merge_options(base) : options_of(base ?? null)
+  const merged = to_wire_options(merge_options(options_of(host.generation_config), given, args))
+  const { stop_strings, ...options } = merged
+
+  check_streamer(streamer, options)
+  const criteria = to_criteria(extras.stopping_criteria)
+  if (stop_strings !== undefined && stop_strings !== null) {
+    if (tokenizer === null) {
+      throw new OptionError(
+        'INVALID_OPTION',
+        'stop_strings needs the tokenizer that the text is decoded with: generate({ …, tokenizer }).',
+        {
+          details: { option: 'stop_strings' },
+        },
+      )
+    }
+    criteria.push(new StopStringCriteria(tokenizer, stop_strings as string | string[]))
+  }
+  const processors = to_processors(extras.logits_processor)
+
+  const { tensors, rows } = await encoder_inputs(host, inputs)
+  const prompt = decoder_prompt(host, inputs.decoder_input_ids, options, rows)
+  const width = (prompt[0] as number[]).length
+  tensors.push(wire('decoder_input_ids', Int32Array.from(prompt.flat()), [rows, width]))
+
+  const return_dict = flag('return_dict_in_generate', options.return_dict_in_generate, false)
+  const asked = return_dict ? Object.entries(OUTPUTS).filter(([name]) => flag(name, options[name], false)) : []
+  return {
+    tensors,
+    options,
+    outputs: asked.flatMap(([, names]) => names),
+    prompt,
+    return_dict,
+    processors: processors.length > 0 ? processors : null,
+    criteria: criteria.length > 0 ? criteria : null,
+    streamer,
+    tokenizer,
+    signal,
+  }
+}
+
+/** Takes the named entries out of `args`. */
+function take<T>(args: Record<string, unknown>, names: readonly string[]): T {
+  const taken: Record<string, unknown> = {}
+  for (const name of names) {
+    if (args[name] !== undefined) taken[name] = args[name]
+    delete args[name]
+  }
+  return taken as T
+}
+
+function check_streamer(streamer: unknown, options: Record<string, unknown>): void {
+  if (streamer === null) return
+  const { put, end } = (streamer ?? {}) as Record<string, unknown>
+  if (typeof put !== 'function' || typeof end !== 'function') {
+    throw new OptionError('INVALID_OPTION', `streamer must have the methods put and end; found ${show(streamer)}.`, {
+      details: { option: 'streamer' },
+    })
+  }
+  if (typeof options.num_beams === 'number' && options.num_beams > 1) {
+    throw new OptionError(
+      'INVALID_OPTION',
+      'streamer cannot follow beam search: beams change what came before. Use num_beams: 1.',
+      {
+        details: { option: 'streamer' },
+      },
+    )
+  }
+}
+
+async function encoder_inputs(
+  host: GenerationHost,
+  inputs: GenerateInputs,
+): Promise<{ tensors: WireTensor[]; rows: number }> {
+  const { inputs_embeds, encoder_outputs, attention_mask } = inputs
+  if (inputs.inputs && inputs.input_ids)
+    throw new InputError('inputs and input_ids are the same argument; give one of them.')
+  const ids = inputs.input_ids ?? inputs.inputs
+  const tensors = new InputTensors(host.config)
+  let shape: { dims: readonly number[] }
+  if (encoder_outputs) {
+    // Ids may come along: some processors look at what the encoder read.
+    shape = tensors.states('encoder_outputs', encoder_states(encoder_outputs), 'encoder_hidden_states')
+    if (ids) same_rows('input_ids', tensors.ids('input_ids', ids), 'encoder_outputs', shape)
+  } else {
+    exactly_one('input_ids', ids, 'inputs_embeds', inputs_embeds)
+    shape = ids ? tensors.ids('input_ids', ids) : tensors.states('inputs_embeds', inputs_embeds as FloatsInput)
+  }
+  if (attention_mask) tensors.mask('attention_mask', attention_mask, shape.dims)
+  const rows = shape.dims[0] as number
+  if (ids || encoder_outputs) return { tensors: tensors.tensors, rows }
+  return { tensors: await encode_embeddings(host, tensors.tensors, rows), rows }
+}
+
+/** Runs the encoder on embeddings; a session starts from its output. */
+async function encode_embeddings(host: GenerationHost, tensors: WireTensor[], rows: number): Promise<WireTensor[]> {
+  const start = wire('decoder_input_ids', new Int32Array(rows), [rows, 1])
+  const request = { model: host.handle.id, outputs: ['encoder_last_hidden_state'] }
+  const states = (await host.handle.call('model_forward', request, [...tensors, start])).tensors[0] as WireTensor
+  const mask = tensors.filter((tensor) => tensor.name === 'attention_mask')
+  return [{ ...states, name: 'encoder_hidden_states' }, ...mask]
+}
+
+/** The decoder's first tokens: the start token, and what the caller gives after it. */
+function decoder_prompt(
+  host: GenerationHost,
+  given: IdsInput | null | undefined,
+  options: Record<string, unknown>,
+  rows: number,
+): number[][] {
+  const start = options.decoder_start_token_id ?? options.bos_token_id ?? host.config.decoder_start_token_id
+  const { vocab_size } = host.config
+  if (
+    start !== undefined &&
+    start !== null &&
+    !(Number.isInteger(start) && (start as number) >= 0 && (start as number) < vocab_size)
+  ) {
+    const message = `decoder_start_token_id must be a token id from 0 to ${vocab_size - 1}, not ${show(start)}.`
+    throw new OptionError('INVALID_OPTION', message, { details: { option: 'decoder_start_token_id' } })
+  }
+  if (given === undefined || given === null) {
+    if (start === undefined || start === null) {
+      const message = 'There is no token to start from: set decoder_start_token_id, or give decoder_input_ids.'
+      throw new OptionError('INVALID_OPTION', message, { details: { option: 'decoder_start_token_id' } })
+    }
+    return Array.from({ length: rows }, () => [start as number])
+  }
+  const { data, dims } = to_ids(given, 'decoder_input_ids', { vocab_size })
+  same_rows('decoder_input_ids', { dims }, 'the input', { dims: [rows] })
+  const width = dims[1]
+  const prompt = Array.from({ length: rows }, (_, row) => Array.from(data.subarray(row * width, (row + 1) * width)))
+  if (start === undefined || start === null || prompt.some((row) => row[0] === start)) return prompt
+  return prompt.map((row) => [start as number, ...row])
+}

@@ -1,0 +1,130 @@
+/** One generation in the engine, driven step by step from here so that hooks, streams, limits and aborts are one code. */
+
+import type { Operations, WireTensor } from '../backend/contract.js'
+import { unwire, wire } from '../backend/wire.js'
+import { InternalError, throw_if_aborted } from '../errors.js'
+import { BackendHandle } from '../models/handle.js'
+import type { Tensor } from '../tensor.js'
+import { run_processors } from './logits_process.js'
+import type { GenerationHost, PreparedGeneration } from './prepare.js'
+import { run_criteria } from './stopping_criteria.js'
+
+/** New tokens of one or more steps. */
+export interface StepEvent {
+  /** [row, token] in the order in which they were chosen. */
+  tokens: readonly (readonly [row: number, token: number])[]
+  done: boolean
+}
+
+/** How long the engine may work before it looks up, when nobody waits for single tokens. */
+const QUIET_MS = 10
+const MANY_STEPS = 2 ** 20
+
+export class GenerationSession {
+  /** Sequences that are generated: rows of input times `num_return_sequences`. */
+  readonly rows: number
+  readonly #host: GenerationHost
+  readonly #prepared: PreparedGeneration
+  readonly #handle: BackendHandle
+  readonly #sequences: number[][]
+  readonly #stopped = new Set<number>()
+  #paused: { rows: number[]; input_ids: number[][]; scores: WireTensor } | null = null
+
+  private constructor(host: GenerationHost, prepared: PreparedGeneration, handle: BackendHandle, rows: number) {
+    this.#host = host
+    this.#prepared = prepared
+    this.#handle = handle
+    this.rows = rows
+    const copies = Math.max(1, Math.floor(rows / prepared.prompt.length))
+    this.#sequences = Array.from({ length: rows }, (_, row) => [...(prepared.prompt[Math.floor(row / copies)] ?? [])])
+  }
+
+  static async start(host: GenerationHost, prepared: PreparedGeneration): Promise<GenerationSession> {
+    throw_if_aborted(prepared.signal)
+    const { reply } = await host.handle.call(
+      'generation_start',
+      {
+        model: host.handle.id,
+        options: prepared.options,
+        outputs: prepared.outputs,
+        ...(prepared.processors !== null && { pause_at_scores: true }),
+      },
+      prepared.tensors,
+    )
+    const handle = new BackendHandle(host.handle.backend, reply.session, 'This generation')
+    return new GenerationSession(host, prepared, handle, reply.rows)
+  }
+
+  /** Each sequence so far, the decoder's first tokens included. For beams, only those. */
+  get sequences(): readonly (readonly number[])[] {
+    return this.#sequences
+  }
+
+  /** Goes on until there are tokens, or for a while where `quiet`. */
+  async step(quiet: boolean): Promise<StepEvent> {
+    const { signal, criteria, processors } = this.#prepared
+    const alone = quiet && criteria === null && processors === null
+    for (;;) {
+      throw_if_aborted(signal)
+      // Throws when the model was disposed of meanwhile: a session must not keep its weights.
+      this.#host.handle.id
+      const stop = criteria === null ? [] : this.#to_stop()
+      const scores = this.#processed_scores()
+      const request = {
+        session: this.#handle.id,
+        max_steps: alone ? MANY_STEPS : 1,
+        ...(alone && { max_ms: QUIET_MS }),
+        ...(stop.length > 0 && { stop }),
+      }
+      const { reply, tensors } = await this.#handle.call('generation_step', request, scores)
+      this.#remember_pause(reply, tensors)
+      for (const [row, token] of reply.tokens) this.#sequences[row]?.push(token)
+      if (reply.tokens.length > 0 || reply.done || this.#paused === null) return reply
+    }
+  }
+
+  /** The result. The session is gone afterwards. */
+  async finish(): Promise<{ reply: Record<string, unknown>; tensors: WireTensor[] }> {
+    throw_if_aborted(this.#prepared.signal)
+    const answer = await this.#handle.call('generation_finish', { session: this.#handle.id })
+    this.#handle.forget()
+    return answer
+  }
+
+  /** Frees the session, whatever its state. */
+  async cancel(): Promise<void> {
+    await this.#handle.dispose().catch(() => {})
+  }
+
+  /** Rows that criteria end before the next step. */
+  #to_stop(): number[] {
+    const { criteria, prompt } = this.#prepared
+    if (criteria === null || (this.#sequences[0]?.length ?? 0) <= (prompt[0]?.length ?? 0)) return []
+    const running = this.#sequences.flatMap((_, row) => (this.#stopped.has(row) ? [] : [row]))
+    const answers = run_criteria(
+      criteria,
+      running.map((row) => [...(this.#sequences[row] as number[])]),
+    )
+    const stop = running.filter((_, index) => answers[index])
+    for (const row of stop) this.#stopped.add(row)
+    return stop
+  }
+
+  #processed_scores(): WireTensor[] {
+    const paused = this.#paused
+    const { processors } = this.#prepared
+    if (paused === null || processors === null) return []
+    this.#paused = null
+    const scores = unwire(paused.scores) as Tensor<'float32'>
+    const ids = paused.input_ids.map((row) => row.map(BigInt))
+    const processed = run_processors(processors, ids, scores)
+    return [wire('scores', processed.data, processed.dims)]
+  }
+
+  #remember_pause(reply: Operations['generation_step']['reply'], tensors: WireTensor[]): void {
+    if (reply.paused === undefined) return
+    const scores = tensors.find((tensor) => tensor.name === 'scores')
+    if (scores === undefined) throw new InternalError('The engine paused for scores and gave none.')
+    this.#paused = { ...reply.paused, scores }
+  }
+}

@@ -1,0 +1,21 @@
+/** Everything that users see, whatever they run on. The entries add what their platform needs. */
+
+export type { Architecture, RoutingPolicy } from './backend/contract.js'
+export { type BackendName, type BackendOptions, type DeviceName, terminate_backends } from './backend/select.js'
+export { type ConfigFault, SwitchTransformersConfig, type SwitchTransformersConfigValues } from './configuration.js'
+export { env } from './env.js'
+export * from './errors.js'
+export * from './generation/index.js'
+export {
+  type CachedFile,
+  type CachedRepository,
+  type CachedRevision,
+  type CacheOptions,
+  clear_cached,
+  list_cached,
+  type ProgressCallback,
+  type ProgressEvent,
+  type RepositoryOptions,
+} from './hub/index.js'
+export * from './models/index.js'
+export * from './tensor.js'

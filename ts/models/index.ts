@@ -1,0 +1,18 @@
+export { AutoConfig, AutoModel, AutoModelForSeq2SeqLM } from './auto.js'
+export type { ConditionalGenerationInputs, EncoderInputs, Seq2SeqInputs } from './forward.js'
+export type { EncoderOutputs } from './inputs.js'
+export type { DtypeName, ModelOptions, ModelProgressEvent, PretrainedOptions } from './loading.js'
+export { ModelOutput, MoEModelOutput, Seq2SeqMoEModelOutput, Seq2SeqMoEOutput } from './outputs.js'
+export { PastKeyValues } from './past_key_values.js'
+export { type InitOptions, type ModelInfo, PreTrainedModel } from './pretrained_model.js'
+export type { SaveOptions } from './saving.js'
+export {
+  type ModuleInputs,
+  type RouterOutput,
+  SwitchTransformersEncoderModel,
+  SwitchTransformersForConditionalGeneration,
+  SwitchTransformersModel,
+  SwitchTransformersPreTrainedModel,
+  SwitchTransformersSparseMLP,
+  SwitchTransformersTop1Router,
+} from './switch_transformers.js'

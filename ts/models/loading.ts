@@ -1,0 +1,243 @@
+/** From a repository to a model in a backend: files, headers, weights step by step, with progress and abort between. */
+
+import type { Architecture, Backend, Dtype, Operations, RoutingPolicy, Source } from '../backend/contract.js'
+import { type BackendOptions, select_backend } from '../backend/select.js'
+import { SwitchTransformersConfig, type SwitchTransformersConfigValues, to_config } from '../configuration.js'
+import { OptionError, throw_if_aborted } from '../errors.js'
+import { GenerationConfig } from '../generation/configuration.js'
+import {
+  open_repository,
+  type ProgressEvent,
+  type Repository,
+  type RepositoryOptions,
+  weights_files,
+} from '../hub/index.js'
+import { show } from '../utils/json.js'
+import { optional_json, parse_json } from '../utils/repository.js'
+import { check_routing } from './routing.js'
+
+/** The hub's events, and how much of the weights is in memory. */
+export type ModelProgressEvent =
+  | ProgressEvent
+  /** `progress` in per cent, `loaded` and `total` in bytes of weights. */
+  | { status: 'load'; name: string; progress: number; loaded: number; total: number }
+
+/** Names of element types: the reference's, and those of transformers.js for the same. */
+export type DtypeName = Dtype | 'fp32' | 'bf16' | 'fp16'
+
+export interface ModelOptions extends BackendOptions {
+  /** What weights are kept as. `auto`, the default: as the checkpoint stores them. Arithmetic is float32. */
+  dtype?: DtypeName
+  /** How tokens are given to experts. Default `{ type: 'reference' }`. */
+  routing?: RoutingPolicy | RoutingPolicy['type']
+}
+
+export interface PretrainedOptions extends ModelOptions, Omit<RepositoryOptions, 'progress_callback'> {
+  /** Used instead of the repository's `config.json`. */
+  config?: SwitchTransformersConfig | SwitchTransformersConfigValues
+  /** The middle part of `model.VARIANT.safetensors`. */
+  variant?: string
+  progress_callback?: (event: ModelProgressEvent) => void
+}
+
+/** A model that has just been loaded, before its class is made. */
+export interface LoadedModel {
+  backend: Backend
+  model: number
+  config: SwitchTransformersConfig
+  generation_config: GenerationConfig
+  name_or_path: string
+  info: Operations['model_info']['reply']
+}
+
+const OPTION_NAMES: ReadonlySet<string> = new Set<keyof PretrainedOptions>([
+  'backend',
+  'cache_dir',
+  'config',
+  'device',
+  'dtype',
+  'endpoint',
+  'fetch',
+  'force_download',
+  'local_files_only',
+  'max_retries',
+  'progress_callback',
+  'retry_delay_ms',
+  'revision',
+  'routing',
+  'signal',
+  'subfolder',
+  'timeout_ms',
+  'token',
+  'variant',
+])
+
+const DTYPES: Readonly<Record<string, Dtype>> = {
+  auto: 'auto',
+  float32: 'float32',
+  bfloat16: 'bfloat16',
+  float16: 'float16',
+  fp32: 'float32',
+  bf16: 'bfloat16',
+  fp16: 'float16',
+}
+
+/** Bytes of weights loaded between two looks at the signal. */
+const STEP_BYTES = 32 * 2 ** 20
+
+/** Refuses options by name, so that none is ignored. */
+export function check_option_names(call: string, options: object, known: ReadonlySet<string>): void {
+  const unknown = Object.entries(options).flatMap(([name, value]) =>
+    known.has(name) || value === undefined ? [] : [name],
+  )
+  if (unknown.length === 0) return
+  throw new OptionError(
+    'UNSUPPORTED_OPTION',
+    `${call} has no option ${unknown.join(', ')}. It takes ${[...known].join(', ')}.`,
+    {
+      details: { options: unknown },
+    },
+  )
+}
+
+export function to_dtype(value: unknown): Dtype {
+  if (value === undefined || value === null) return 'auto'
+  const dtype = typeof value === 'string' && Object.hasOwn(DTYPES, value) ? DTYPES[value] : undefined
+  if (dtype !== undefined) return dtype
+  const code = typeof value === 'string' ? 'UNSUPPORTED_OPTION' : 'INVALID_OPTION'
+  throw new OptionError(code, `dtype ${show(value)} is not supported; use ${Object.keys(DTYPES).join(', ')}.`, {
+    details: { option: 'dtype', value },
+  })
+}
+
+/** What loading and initialising ask of the engine alike. */
+export function engine_options(architecture: Architecture, options: ModelOptions) {
+  const routing = check_routing(options.routing)
+  return {
+    architecture,
+    dtype: to_dtype(options.dtype),
+    device: options.device === undefined || options.device === 'wasm' ? 'auto' : options.device,
+    ...(routing !== undefined && { routing }),
+  }
+}
+
+/** Loads a checkpoint. Whatever goes wrong, nothing stays behind. */
+export async function load_model(
+  architecture: Architecture,
+  name_or_path: string,
+  options: PretrainedOptions,
+): Promise<LoadedModel> {
+  check_option_names('from_pretrained', options, OPTION_NAMES)
+  const engine = engine_options(architecture, options)
+  const { signal, progress_callback } = options
+  throw_if_aborted(signal)
+  // First of all: a machine that cannot run the model should not download it.
+  const backend = await select_backend(options)
+  const repository = await open_repository(name_or_path, hub_options(options))
+  try {
+    const config = await read_config(repository, options.config)
+    const generation = await optional_json(repository, 'generation_config.json')
+    const weights = await weights_files(repository, options.variant === undefined ? {} : { variant: options.variant })
+    await repository.prefetch(weights.files)
+    const sources = await Promise.all(weights.files.map((file) => required_source(repository, file)))
+    throw_if_aborted(signal)
+    const report = (loaded: number, total: number) => {
+      const progress = total > 0 ? (loaded / total) * 100 : 100
+      progress_callback?.({ status: 'load', name: repository.name, progress, loaded, total })
+    }
+    const model = await load_weights(
+      backend,
+      sources,
+      weights.index,
+      { ...engine, config: config.chosen() },
+      signal,
+      report,
+    )
+    const { info, config: resolved } = await finish(backend, model, config, signal)
+    progress_callback?.({ status: 'ready', task: architecture, model: repository.name })
+    const generation_config =
+      generation === undefined ? GenerationConfig.from_model_config(resolved) : GenerationConfig.from_dict(generation)
+    return { backend, model, config: resolved, generation_config, name_or_path, info }
+  } finally {
+    repository.close()
+  }
+}
+
+function hub_options({ progress_callback, ...options }: PretrainedOptions): RepositoryOptions {
+  const hub: Record<string, unknown> = { ...options }
+  for (const name of ['backend', 'config', 'device', 'dtype', 'routing', 'variant']) delete hub[name]
+  return { ...hub, ...(progress_callback && { progress_callback }) } as RepositoryOptions
+}
+
+async function read_config(
+  repository: Repository,
+  given: PretrainedOptions['config'],
+): Promise<SwitchTransformersConfig> {
+  if (given !== undefined) return to_config(given)
+  const bytes = await repository.read('config.json')
+  if (bytes === null) throw await repository.absent('config.json')
+  return SwitchTransformersConfig.from_dict(parse_json(bytes, 'config.json'))
+}
+
+async function required_source(repository: Repository, file: string): Promise<Source> {
+  const source = await repository.source(file)
+  if (source === null) throw await repository.absent(file)
+  return source
+}
+
+async function load_weights(
+  backend: Backend,
+  sources: Source[],
+  index: string | undefined,
+  request: ReturnType<typeof engine_options> & { config: Record<string, unknown> },
+  signal: AbortSignal | undefined,
+  report: (loaded: number, total: number) => void,
+): Promise<number> {
+  const { checkpoint } = (await backend.call('checkpoint_open', index === undefined ? {} : { index }, [], sources))
+    .reply
+  try {
+    throw_if_aborted(signal)
+    const { load, total_bytes } = (await backend.call('model_load_start', { checkpoint, ...request })).reply
+    try {
+      report(0, total_bytes)
+      for (;;) {
+        throw_if_aborted(signal)
+        const { loaded_bytes, model } = (await backend.call('model_load_step', { load, max_bytes: STEP_BYTES })).reply
+        if (model !== undefined) {
+          try {
+            report(loaded_bytes, total_bytes)
+          } catch (error) {
+            await backend.call('release', { handle: model })
+            throw error
+          }
+          return model
+        }
+        report(loaded_bytes, total_bytes)
+      }
+    } catch (error) {
+      // The load is gone already where the step that failed took it along.
+      await backend.call('release', { handle: load }).catch(() => {})
+      throw error
+    }
+  } finally {
+    await backend.call('release', { handle: checkpoint }).catch(() => {})
+  }
+}
+
+/** The config that the model really has: a checkpoint's tensors may decide where its config.json is silent or wrong. */
+async function finish(
+  backend: Backend,
+  model: number,
+  config: SwitchTransformersConfig,
+  signal: AbortSignal | undefined,
+): Promise<Pick<LoadedModel, 'info' | 'config'>> {
+  try {
+    throw_if_aborted(signal)
+    const { reply: info } = await backend.call('model_info', { model })
+    throw_if_aborted(signal)
+    return { info, config: new SwitchTransformersConfig({ ...config.to_dict(), ...info.config }) }
+  } catch (error) {
+    await backend.call('release', { handle: model }).catch(() => {})
+    throw error
+  }
+}

@@ -1,0 +1,192 @@
+/** The models and modules of Switch Transformers, each usable alone, as in the reference. */
+
+import type { WireTensor } from '../backend/contract.js'
+import { unwire_all } from '../backend/wire.js'
+import { type GenerateOutput, generate } from '../generation/generate.js'
+import type { GenerationOptions } from '../generation/options.js'
+import type { GenerateArguments, GenerateExtras, IdsLike } from '../generation/prepare.js'
+import { type StreamedToken, stream } from '../generation/stream.js'
+import type { Tensor } from '../tensor.js'
+import {
+  type ConditionalGenerationInputs,
+  type EncoderInputs,
+  type ForwardParts,
+  module_inputs,
+  prepare_forward,
+  returned_cache,
+  type Seq2SeqInputs,
+} from './forward.js'
+import { type FloatsInput, InputTensors, type MaskInput } from './inputs.js'
+import { fill_output, type ModelOutput, MoEModelOutput, Seq2SeqMoEModelOutput, Seq2SeqMoEOutput } from './outputs.js'
+import { PreTrainedModel } from './pretrained_model.js'
+
+/** The base of the models that read tokens. */
+export abstract class SwitchTransformersPreTrainedModel<Inputs, Output> extends PreTrainedModel<Inputs, Output> {
+  /** @internal */
+  protected async _run<T extends ModelOutput>(
+    parts: ForwardParts,
+    inputs: ConditionalGenerationInputs,
+    output: T,
+    rename?: (name: string) => string,
+  ): Promise<T> {
+    // Before the inputs are looked at: a disposed model says so whatever it is given.
+    const model = this.handle.id
+    const { request, tensors, past_key_values } = prepare_forward(parts, this.config, this.handle, inputs)
+    const answer = await this.handle.call('model_forward', { model, ...request }, tensors)
+    fill_output(output, request.outputs, answer.tensors, rename)
+    const cache = returned_cache(this.handle, past_key_values, answer.reply)
+    return cache === undefined ? output : Object.assign(output, { past_key_values: cache })
+  }
+}
+
+/** Encoder, decoder and language-modelling head: the model that generates. */
+export class SwitchTransformersForConditionalGeneration extends SwitchTransformersPreTrainedModel<
+  ConditionalGenerationInputs,
+  Seq2SeqMoEOutput
+> {
+  static override readonly architecture = 'SwitchTransformersForConditionalGeneration'
+
+  override _call(inputs: ConditionalGenerationInputs): Promise<Seq2SeqMoEOutput> {
+    return this.forward(inputs)
+  }
+
+  /**
+   * The reference's forward pass. `loss` needs `labels`; with `output_router_logits` it includes the router losses.
+   *
+   * @throws {InputError} for ids, masks and shapes that do not fit.
+   */
+  async forward(inputs: ConditionalGenerationInputs): Promise<Seq2SeqMoEOutput> {
+    return this._run({ decoder: true, head: true }, inputs, new Seq2SeqMoEOutput())
+  }
+
+  can_generate(): true {
+    return true
+  }
+
+  /**
+   * Generates token ids, int64 [sequences, tokens]; an object where `return_dict_in_generate` is set. Called with one
+   * object of inputs and options, or with inputs and then options.
+   *
+   * @throws {OptionError} naming the option that is wrong, contradictory or not supported.
+   */
+  generate(args: GenerateArguments & { return_dict_in_generate: true }): Promise<GenerateOutput>
+  generate(args: GenerateArguments & { return_dict_in_generate?: false | null }): Promise<Tensor<'int64'>>
+  generate(
+    inputs: GenerateArguments | IdsLike,
+    options: GenerateArguments & { return_dict_in_generate: true },
+  ): Promise<GenerateOutput>
+  generate(inputs: GenerateArguments | IdsLike, options?: GenerateExtras & GenerationOptions): Promise<Tensor<'int64'>>
+  async generate(inputs: unknown, options?: unknown): Promise<Tensor<'int64'> | GenerateOutput> {
+    return generate(this, inputs, options)
+  }
+
+  /**
+   * Generates and hands out each token as it is chosen: `for await (const { row, token, text } of model.stream(inputs,
+   * { tokenizer }))`. Breaking off frees everything.
+   */
+  stream(
+    inputs: GenerateArguments | IdsLike,
+    options?: GenerateArguments,
+  ): AsyncGenerator<StreamedToken, void, undefined> {
+    return stream(this, inputs, options)
+  }
+}
+
+/** Encoder and decoder without a head. */
+export class SwitchTransformersModel extends SwitchTransformersPreTrainedModel<Seq2SeqInputs, Seq2SeqMoEModelOutput> {
+  static override readonly architecture = 'SwitchTransformersModel'
+
+  override _call(inputs: Seq2SeqInputs): Promise<Seq2SeqMoEModelOutput> {
+    return this.forward(inputs)
+  }
+
+  /** The reference's forward pass. */
+  async forward(inputs: Seq2SeqInputs): Promise<Seq2SeqMoEModelOutput> {
+    return this._run({ decoder: true, head: false }, inputs, new Seq2SeqMoEModelOutput())
+  }
+}
+
+/** The encoder alone. */
+export class SwitchTransformersEncoderModel extends SwitchTransformersPreTrainedModel<EncoderInputs, MoEModelOutput> {
+  static override readonly architecture = 'SwitchTransformersEncoderModel'
+
+  override _call(inputs: EncoderInputs): Promise<MoEModelOutput> {
+    return this.forward(inputs)
+  }
+
+  /** The reference's forward pass. */
+  async forward(inputs: EncoderInputs): Promise<MoEModelOutput> {
+    const rename = (name: string) => name.replace(/^encoder_/, '')
+    return this._run({ decoder: false, head: false }, inputs, new MoEModelOutput(), rename)
+  }
+}
+
+/** What the modules take: hidden states float32 [rows, tokens, d_model], and a mask where padding is to take no place. */
+export interface ModuleInputs {
+  hidden_states: FloatsInput
+  attention_mask?: MaskInput | null
+}
+
+abstract class SwitchTransformersModule<Output> extends PreTrainedModel<ModuleInputs | FloatsInput, Output> {
+  /** @internal */
+  protected async _run_module(call: string, inputs: unknown, outputs: string[]): Promise<Map<string, Tensor>> {
+    const model = this.handle.id
+    const { hidden_states, attention_mask } = module_inputs(call, inputs)
+    const tensors = new InputTensors(this.config)
+    const { dims } = tensors.states('hidden_states', hidden_states)
+    if (attention_mask) tensors.mask('attention_mask', attention_mask, dims)
+    const answer: { tensors: WireTensor[] } = await this.handle.call(
+      'model_forward',
+      { model, outputs },
+      tensors.tensors,
+    )
+    return unwire_all(answer.tensors)
+  }
+}
+
+export type RouterOutput = [
+  expert_index: Tensor<'int64'>,
+  router_probs: Tensor<'float32'>,
+  router_logits: Tensor<'float32'>,
+]
+
+/** The router: which expert each token goes to, and how surely. */
+export class SwitchTransformersTop1Router extends SwitchTransformersModule<RouterOutput> {
+  static override readonly architecture = 'SwitchTransformersTop1Router'
+
+  override _call(inputs: ModuleInputs | FloatsInput): Promise<RouterOutput> {
+    return this.forward(inputs)
+  }
+
+  /** `[router_probs, router_logits]`, both float32 [rows, tokens, experts]. */
+  async _compute_router_probabilities(
+    inputs: ModuleInputs | FloatsInput,
+  ): Promise<[router_probs: Tensor<'float32'>, router_logits: Tensor<'float32'>]> {
+    const found = await this._run_module('_compute_router_probabilities', inputs, ['router_probs', 'router_logits'])
+    return [found.get('router_probs') as Tensor<'float32'>, found.get('router_logits') as Tensor<'float32'>]
+  }
+
+  /**
+   * `[expert_index, router_probs, router_logits]`: a one-hot int64 [rows, tokens, experts] without the tokens that found
+   * no room, the chosen expert's probability float32 [rows, tokens, 1], and the logits float32 [rows, tokens, experts].
+   */
+  async forward(inputs: ModuleInputs | FloatsInput): Promise<RouterOutput> {
+    const names = ['expert_index', 'expert_probs', 'router_logits']
+    const found = await this._run_module('forward', inputs, names)
+    return names.map((name) => found.get(name)) as RouterOutput
+  }
+}
+
+/** A sparse layer's router and experts. */
+export class SwitchTransformersSparseMLP extends SwitchTransformersModule<Tensor<'float32'>> {
+  static override readonly architecture = 'SwitchTransformersSparseMLP'
+
+  override _call(inputs: ModuleInputs | FloatsInput): Promise<Tensor<'float32'>> {
+    return this.forward(inputs)
+  }
+
+  /** What the experts make of the hidden states, float32 [rows, tokens, d_model]; 0 for tokens that found no room. */
+  async forward(inputs: ModuleInputs | FloatsInput): Promise<Tensor<'float32'>> {
+    return (await this._run_module('forward', inputs, ['hidden_states'])).get('hidden_states') as Tensor<'float32'>
+  }
+}
