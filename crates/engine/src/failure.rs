@@ -25,3 +25,34 @@ impl Failure {
         json!({ "code": self.code, "message": self.message, "details": self.details }).to_string()
     }
 }
+
+impl From<switch_model::ModelError> for Failure {
+    fn from(error: switch_model::ModelError) -> Self {
+        Self { code: error.code, message: error.message, details: error.details }
+    }
+}
+
+impl From<switch_checkpoint::CheckpointError> for Failure {
+    fn from(error: switch_checkpoint::CheckpointError) -> Self {
+        let fault = error.fault();
+        let details = json!({
+            "file": fault.file,
+            "tensor": fault.tensor,
+            "found": fault.found,
+            "expected": fault.expected,
+        });
+        Self::new(error.code(), error.to_string()).with_details(details)
+    }
+}
+
+impl From<switch_kernels::KernelError> for Failure {
+    fn from(error: switch_kernels::KernelError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<candle_core::Error> for Failure {
+    fn from(error: candle_core::Error) -> Self {
+        switch_model::ModelError::from(error).into()
+    }
+}

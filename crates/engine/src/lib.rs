@@ -3,33 +3,17 @@
 //! Both bindings call [`call`] and translate; everything else is here or below.
 
 mod failure;
+mod handles;
+mod operations;
+mod request;
 mod wire;
 
-pub use failure::Failure;
-pub use wire::{Dtype, Reply, Source, Tensor};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::OnceLock;
 
-/// Every operation, as in `OPERATIONS` of the contract.
-pub const OPERATIONS: &[&str] = &[
-    "describe",
-    "set_threads",
-    "release",
-    "checkpoint_open",
-    "checkpoint_read",
-    "config_resolve",
-    "model_load_start",
-    "model_load_step",
-    "model_init",
-    "model_info",
-    "model_parameters",
-    "model_forward",
-    "model_save_plan",
-    "model_save_read",
-    "generation_start",
-    "generation_step",
-    "generation_finish",
-    "route",
-    "process_scores",
-];
+pub use failure::Failure;
+pub use operations::OPERATIONS;
+pub use wire::{Dtype, Reply, Source, Tensor};
 
 /// What the host provides. Set once by the binding before the first call.
 #[derive(Clone, Copy)]
@@ -42,15 +26,33 @@ pub struct Host {
     pub threads: usize,
 }
 
-static HOST: std::sync::OnceLock<Host> = std::sync::OnceLock::new();
+static HOST: OnceLock<Host> = OnceLock::new();
 
 /// Tells the engine about its host. Later calls change nothing.
 pub fn set_host(host: Host) {
     let _ = HOST.set(host);
 }
 
+fn now_ms() -> f64 {
+    HOST.get().map_or(0.0, |host| (host.now_ms)())
+}
+
+fn backend() -> &'static str {
+    HOST.get().map_or("native", |host| host.backend)
+}
+
 /// Runs one operation to its end on the calling thread. Panics inside become `INTERNAL` failures where unwinding works.
 pub fn call(operation: &str, request: &str, tensors: Vec<Tensor>, sources: Vec<Source>) -> Result<Reply, Failure> {
-    let _ = (request, tensors, sources);
-    Err(Failure::new("UNSUPPORTED_OPTION", format!("unknown operation {operation:?}")))
+    // Objects are locked while they are used and dropped on the way out of a panic, so none is seen half-changed.
+    catch_unwind(AssertUnwindSafe(|| operations::run(operation, request, tensors, sources))).unwrap_or_else(|payload| {
+        let what = payload
+            .downcast_ref::<&str>()
+            .map(|s| (*s).to_string())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "unknown".into());
+        Err(Failure::new(
+            "INTERNAL",
+            format!("{operation} failed in a way that it should not: {what}; please report it"),
+        ))
+    })
 }

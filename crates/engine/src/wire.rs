@@ -94,3 +94,26 @@ pub struct Reply {
     pub json: String,
     pub tensors: Vec<Tensor>,
 }
+
+impl Tensor {
+    pub fn from_f32(name: impl Into<String>, dims: &[usize], values: &[f32]) -> Self {
+        let data = bytemuck::cast_slice(values).to_vec();
+        Self { name: name.into(), dtype: Dtype::Float32, dims: dims.to_vec(), data }
+    }
+
+    pub fn from_i32(name: impl Into<String>, dims: &[usize], values: &[i32]) -> Self {
+        let data = bytemuck::cast_slice(values).to_vec();
+        Self { name: name.into(), dtype: Dtype::Int32, dims: dims.to_vec(), data }
+    }
+
+    pub fn from_i64(name: impl Into<String>, dims: &[usize], values: &[i64]) -> Self {
+        let data = bytemuck::cast_slice(values).to_vec();
+        Self { name: name.into(), dtype: Dtype::Int64, dims: dims.to_vec(), data }
+    }
+
+    /// A candle tensor of float32.
+    pub fn from_candle(name: impl Into<String>, tensor: &candle_core::Tensor) -> candle_core::Result<Self> {
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Self::from_f32(name, tensor.dims(), &values))
+    }
+}

@@ -24,6 +24,7 @@ pub use checkpoint::{reconcile, Loader, Progress, SaveSource};
 pub use config::{Fault, FeedForwardActivation, RouterDtype, SwitchTransformersConfig};
 pub use error::{code, ModelError, Result};
 pub use initialise::{initialise, Initializer};
+pub use layers::bucket as relative_position_bucket;
 pub use losses::{cross_entropy, router_losses, RouterLosses, IGNORE_INDEX};
 pub use model::{select, SwitchTransformers, Tokens};
 pub use parameters::{specs, Architecture, ParameterSpec, Parameters, Role};

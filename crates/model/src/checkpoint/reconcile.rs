@@ -20,10 +20,12 @@ const SAMPLE: u64 = 4096;
 pub fn reconcile(mut config: SwitchTransformersConfig, checkpoint: &Checkpoint) -> Result<SwitchTransformersConfig> {
     if let Some(sparse) = stored_layers(checkpoint, "encoder", 1, &config.sparse_encoder_layers) {
         config.num_layers = sparse.len();
+        config.encoder_sparse_step = step_of(&sparse).unwrap_or(config.encoder_sparse_step);
         config.sparse_encoder_layers = sparse;
     }
     if let Some(sparse) = stored_layers(checkpoint, "decoder", 2, &config.sparse_decoder_layers) {
         config.num_decoder_layers = sparse.len();
+        config.decoder_sparse_step = step_of(&sparse).unwrap_or(config.decoder_sparse_step);
         config.sparse_decoder_layers = sparse;
     }
     if !config.tie_word_embeddings_given {
@@ -51,6 +53,11 @@ fn stored_layers(checkpoint: &Checkpoint, stack: &str, feed_forward: usize, expe
         found.extend_from_slice(&expected[found.len()..]);
     }
     (found != expected).then_some(found)
+}
+
+/// The sparse step that gives these layers, if one does.
+fn step_of(sparse: &[bool]) -> Option<usize> {
+    (0..=sparse.len()).find(|step| SwitchTransformersConfig::sparse_layers(sparse.len(), *step) == sparse)
 }
 
 /// Whether the checkpoint holds a head that is not the embeddings.

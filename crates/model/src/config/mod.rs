@@ -76,6 +76,21 @@ impl SwitchTransformersConfig {
         self.num_heads * self.d_kv
     }
 
+    /// Every field, with what a checkpoint's tensors corrected.
+    pub fn to_json(&self) -> Value {
+        let mut fields = self.resolved.clone();
+        for (name, value) in [
+            ("num_layers", self.num_layers.into()),
+            ("num_decoder_layers", self.num_decoder_layers.into()),
+            ("encoder_sparse_step", self.encoder_sparse_step.into()),
+            ("decoder_sparse_step", self.decoder_sparse_step.into()),
+            ("tie_word_embeddings", self.tie_word_embeddings.into()),
+        ] {
+            fields.insert(name.to_string(), value);
+        }
+        Value::Object(fields)
+    }
+
     /// Layer `i` is sparse iff `step == 1` or `i % step == 1` (reference: `SwitchTransformersStack`); step 0: none.
     pub fn sparse_layers(layers: usize, step: usize) -> Vec<bool> {
         (0..layers).map(|i| step == 1 || (step > 1 && i % step == 1)).collect()

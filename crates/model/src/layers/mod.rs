@@ -9,5 +9,5 @@ mod router;
 pub use attention::{CrossKeyValues, CrossRows};
 pub use block::{Block, BlockInput};
 pub use feed_forward::{ExpertBank, FeedForward, SparseMlp};
-pub use position_bias::{BiasSpan, PositionBias};
+pub use position_bias::{bucket, BiasSpan, PositionBias};
 pub use router::Router;
