@@ -42,7 +42,6 @@ export async function with_lock<T>(path: string, signal: AbortSignal | undefined
 }
 
 async function acquire(path: string, owner: Owner, signal: AbortSignal | undefined): Promise<void> {
-  await mkdir(dirname(path), { recursive: true })
   let seen = ''
   let seen_at = 0
   while (!(await create(path, owner))) {
@@ -59,6 +58,7 @@ async function acquire(path: string, owner: Owner, signal: AbortSignal | undefin
 }
 
 async function create(path: string, owner: Owner): Promise<boolean> {
+  await mkdir(dirname(path), { recursive: true })
   try {
     const file = await open(path, 'wx')
     try {
@@ -68,6 +68,8 @@ async function create(path: string, owner: Owner): Promise<boolean> {
     }
     return true
   } catch (error) {
+    // Someone cleared the cache just now.
+    if (has_code(error, 'ENOENT')) return false
     // Windows says EPERM for a file that is about to be removed.
     if (has_code(error, 'EEXIST') || (process.platform === 'win32' && has_code(error, 'EPERM'))) return false
     throw error
