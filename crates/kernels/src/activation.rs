@@ -1,6 +1,9 @@
 //! Activation functions of the feed-forward layers, by the names that `transformers` gives them.
 
+use crate::math;
 use crate::parallel;
+use crate::simd::{self, Op, Simd};
+use std::marker::PhantomData;
 
 /// A pointwise function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,32 +73,82 @@ pub fn activate(act: Activation, x: &mut [f32]) {
 /// As [`activate`], on the calling thread.
 pub(crate) fn activate_serial(act: Activation, x: &mut [f32]) {
     match act {
-        Activation::Relu => map(x, relu),
-        Activation::Relu2 => map(x, |x| relu(x) * relu(x)),
-        Activation::Relu6 => map(x, |x| if x > 6.0 { 6.0 } else { relu(x) }),
-        Activation::LeakyRelu => map(x, |x| if x < 0.0 { 0.01 * x } else { x }),
-        Activation::Gelu => map(x, gelu),
-        Activation::GeluTanh => map(x, gelu_tanh),
-        Activation::Gelu10 => map(x, |x| gelu(x).clamp(-10.0, 10.0)),
-        Activation::QuickGelu => map(x, |x| x * sigmoid(1.702 * x)),
-        Activation::Silu => map(x, |x| x * sigmoid(x)),
-        Activation::HardSwish => map(x, hard_swish),
-        Activation::Mish => map(x, |x| x * softplus(x).tanh()),
-        Activation::Tanh => map(x, f32::tanh),
-        Activation::Sigmoid => map(x, sigmoid),
-        Activation::Laplace => map(x, laplace),
-        Activation::SqrtSoftplus => map(x, |x| softplus(x).sqrt()),
+        Activation::Relu => map::<Relu>(x),
+        Activation::Relu2 => map::<Relu2>(x),
+        Activation::Relu6 => map::<Relu6>(x),
+        Activation::LeakyRelu => map::<LeakyRelu>(x),
+        Activation::Gelu => map::<Gelu>(x),
+        Activation::GeluTanh => map::<GeluTanh>(x),
+        Activation::Gelu10 => map::<Gelu10>(x),
+        Activation::QuickGelu => map::<QuickGelu>(x),
+        Activation::Silu => map::<Silu>(x),
+        Activation::HardSwish => map::<HardSwish>(x),
+        Activation::Mish => map::<Mish>(x),
+        Activation::Tanh => map::<Tanh>(x),
+        Activation::Sigmoid => map::<Sigmoid>(x),
+        Activation::Laplace => map::<Laplace>(x),
+        Activation::SqrtSoftplus => map::<SqrtSoftplus>(x),
         Activation::Identity => {}
     }
 }
 
-fn map(x: &mut [f32], f: impl Fn(f32) -> f32) {
-    for x in x {
-        *x = f(*x);
+/// A function of one number.
+trait Pointwise {
+    fn of<S: Simd>(x: f32) -> f32;
+}
+
+struct Map<'a, P> {
+    x: &'a mut [f32],
+    function: PhantomData<P>,
+}
+
+impl<P: Pointwise> Op for Map<'_, P> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for x in self.x {
+            *x = P::of::<S>(*x);
+        }
     }
 }
 
-// Comparisons rather than `max`: a NaN passes through, as in the reference.
+fn map<P: Pointwise>(x: &mut [f32]) {
+    simd::run(Map::<P> { x, function: PhantomData });
+}
+
+macro_rules! pointwise {
+    ($($name:ident: |$x:ident| $value:expr;)*) => {$(
+        struct $name;
+        impl Pointwise for $name {
+            #[inline(always)]
+            #[allow(clippy::approx_constant)] // Laplace has the reference's own numbers.
+            fn of<S: Simd>($x: f32) -> f32 {
+                $value
+            }
+        }
+    )*};
+}
+
+pointwise! {
+    Relu: |x| relu(x);
+    Relu2: |x| relu(x) * relu(x);
+    Relu6: |x| if x > 6.0 { 6.0 } else { relu(x) };
+    LeakyRelu: |x| if x < 0.0 { 0.01 * x } else { x };
+    Gelu: |x| gelu::<S>(x);
+    GeluTanh: |x| 0.5 * x * (1.0 + math::tanh::<S>(0.797_884_6 * (x + 0.044715 * x * x * x)));
+    Gelu10: |x| gelu::<S>(x).clamp(-10.0, 10.0);
+    QuickGelu: |x| x * math::sigmoid::<S>(1.702 * x);
+    Silu: |x| x * math::sigmoid::<S>(x);
+    HardSwish: |x| if x <= -3.0 { 0.0 } else if x >= 3.0 { x } else { x * (x + 3.0) / 6.0 };
+    Mish: |x| x * math::tanh_softplus::<S>(x);
+    Tanh: |x| math::tanh::<S>(x);
+    Sigmoid: |x| math::sigmoid::<S>(x);
+    Laplace: |x| 0.5 * (1.0 + math::erf::<S>((x - 0.707107) / (0.282095 * std::f32::consts::SQRT_2)));
+    SqrtSoftplus: |x| math::softplus(x).sqrt();
+}
+
+/// A comparison rather than `max`: a NaN passes through, as in the reference.
+#[inline(always)]
 fn relu(x: f32) -> f32 {
     if x < 0.0 {
         0.0
@@ -104,44 +157,7 @@ fn relu(x: f32) -> f32 {
     }
 }
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
-}
-
-/// Linear past 20, as torch's default threshold has it.
-fn softplus(x: f32) -> f32 {
-    if x > 20.0 {
-        x
-    } else {
-        x.exp().ln_1p()
-    }
-}
-
-fn hard_swish(x: f32) -> f32 {
-    if x <= -3.0 {
-        0.0
-    } else if x >= 3.0 {
-        x
-    } else {
-        x * (x + 3.0) / 6.0
-    }
-}
-
-fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
-}
-
-fn gelu_tanh(x: f32) -> f32 {
-    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-    0.5 * x * (1.0 + (SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)).tanh())
-}
-
-#[allow(clippy::approx_constant)] // The reference's own numbers.
-fn laplace(x: f32) -> f32 {
-    let scaled = (x - 0.707107) / (0.282095 * std::f32::consts::SQRT_2);
-    0.5 * (1.0 + erf(scaled))
-}
-
-fn erf(x: f32) -> f32 {
-    crate::reference::erf(f64::from(x)) as f32
+#[inline(always)]
+fn gelu<S: Simd>(x: f32) -> f32 {
+    0.5 * x * (1.0 + math::erf::<S>(x * std::f32::consts::FRAC_1_SQRT_2))
 }

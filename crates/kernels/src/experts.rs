@@ -1,10 +1,17 @@
 //! Feed-forward layers: the dense one, and the grouped one whose experts each take the tokens routed to them.
+//!
+//! Both are two parallel regions, one per product. Tokens are sorted by expert once; a region's tasks are slices of an
+//! expert's output features, cut so that all tasks cost about the same, whatever share of the tokens an expert has.
+//! Experts without tokens have no task.
 
-use crate::activation::{activate, Activation};
+use crate::activation::{activate_serial, Activation};
 use crate::error::{expect_len, product, KernelError};
-use crate::linear::linear;
+use crate::gemm::{self, Block};
 use crate::matrix::Matrix;
+use crate::parallel::{self, Disjoint};
 use crate::route::Routes;
+use crate::scratch;
+use std::ops::Range;
 
 /// Weights of one feed-forward layer. With `wi_1` it is the gated form, in which `wi` is the checkpoint's `wi_0`.
 #[derive(Debug, Clone, Copy)]
@@ -45,23 +52,15 @@ pub fn feed_forward(
     expect_len("feed-forward input elements", x.len(), product("feed-forward input", n, d)?)?;
     expect_len("feed-forward output elements", out.len(), x.len())?;
     weights.check(d)?;
-    let mut hidden = vec![0.0; product("feed-forward hidden states", n, weights.wi.rows)?];
-    linear(x, n, weights.wi, &mut hidden)?;
-    activate(act, &mut hidden);
-    if let Some(wi_1) = weights.wi_1 {
-        let mut gate = vec![0.0; hidden.len()];
-        linear(x, n, wi_1, &mut gate)?;
-        for (h, g) in hidden.iter_mut().zip(gate) {
-            *h *= g;
-        }
-    }
-    linear(&hidden, n, weights.wo, out)
+    let d_ff = weights.wi.rows;
+    let group = Group { weights: *weights, rows: 0..n, hidden: 0..product("feed-forward hidden states", n, d_ff)? };
+    both_products(x, d, std::slice::from_ref(&group), act, out)
 }
 
 /// `out[t] = routes.weight[t] · expert(x[t])` for the expert that token `t` is routed to, 0 for tokens that go nowhere.
 ///
-/// `x` and `out` are `[n, d]`; `expert` gives the weights of an expert that has tokens, once each, and its errors are
-/// returned. On error `out` may be partly written.
+/// `x` and `out` are `[n, d]`; `expert` gives the weights of an expert that has tokens, once each, in ascending order, and
+/// its errors are returned. Experts may differ in `d_ff`. On error `out` is unspecified.
 pub fn experts<'a>(
     x: &[f32],
     n: usize,
@@ -75,33 +74,169 @@ pub fn experts<'a>(
     expect_len("expert output elements", out.len(), x.len())?;
     expect_len("routed tokens", routes.expert.len(), n)?;
     expect_len("route weights", routes.weight.len(), n)?;
+    let tokens = tokens_by_expert(routes)?;
+    let groups = groups(&tokens, d, expert)?;
+    let size = product("routed tokens", tokens.len(), d)?;
+    let mut sorted = scratch::take("tokens sorted by expert", size)?;
+    let mut results = scratch::take("results of experts", size)?;
+    for (to, &(_, token)) in sorted.chunks_exact_mut(d.max(1)).zip(&tokens) {
+        to.copy_from_slice(&x[token * d..(token + 1) * d]);
+    }
+    both_products(&sorted, d, &groups, act, &mut results)?;
     out.fill(0.0);
-    for (index, tokens) in tokens_by_expert(routes)? {
-        let weights = expert(index)?;
-        let mut gathered = Vec::with_capacity(tokens.len() * d);
-        for &token in &tokens {
-            gathered.extend_from_slice(&x[token * d..(token + 1) * d]);
-        }
-        let mut result = vec![0.0; gathered.len()];
-        feed_forward(&gathered, tokens.len(), d, &weights, act, &mut result)?;
-        for (&token, result) in tokens.iter().zip(result.chunks_exact(d.max(1))) {
-            for (out, y) in out[token * d..(token + 1) * d].iter_mut().zip(result) {
-                *out = y * routes.weight[token];
-            }
+    for (from, &(_, token)) in results.chunks_exact(d.max(1)).zip(&tokens) {
+        let weight = routes.weight[token];
+        for (out, y) in out[token * d..(token + 1) * d].iter_mut().zip(from) {
+            *out = y * weight;
         }
     }
     Ok(())
 }
 
-/// The experts that have tokens, in order, each with its tokens in order.
-fn tokens_by_expert(routes: &Routes) -> Result<Vec<(usize, Vec<usize>)>, KernelError> {
-    let mut groups: std::collections::BTreeMap<usize, Vec<usize>> = Default::default();
+/// (expert, token) of the tokens that go somewhere, by expert and then by position.
+fn tokens_by_expert(routes: &Routes) -> Result<Vec<(usize, usize)>, KernelError> {
+    let mut tokens = Vec::with_capacity(routes.expert.len());
     for (token, &expert) in routes.expert.iter().enumerate() {
         match usize::try_from(expert) {
-            Ok(expert) => groups.entry(expert).or_default().push(token),
+            Ok(expert) => tokens.push((expert, token)),
             Err(_) if expert == -1 => {}
             Err(_) => return Err(KernelError::Route { token, expert }),
         }
     }
-    Ok(groups.into_iter().collect())
+    tokens.sort_unstable();
+    Ok(tokens)
+}
+
+/// Rows that share weights.
+struct Group<'a> {
+    weights: ExpertWeights<'a>,
+    /// Rows of the sorted input and of the results.
+    rows: Range<usize>,
+    /// Elements of the buffer of hidden states.
+    hidden: Range<usize>,
+}
+
+/// One group per expert that has tokens, with its weights asked for and checked.
+fn groups<'a>(
+    tokens: &[(usize, usize)],
+    d: usize,
+    expert: &(dyn Fn(usize) -> Result<ExpertWeights<'a>, KernelError> + Sync),
+) -> Result<Vec<Group<'a>>, KernelError> {
+    let mut groups = Vec::new();
+    let (mut row, mut hidden) = (0, 0usize);
+    for same in tokens.chunk_by(|a, b| a.0 == b.0) {
+        let weights = expert(same[0].0)?;
+        weights.check(d)?;
+        let what = "expert hidden states";
+        let end =
+            hidden.checked_add(product(what, same.len(), weights.wi.rows)?).ok_or(KernelError::TooLarge { what })?;
+        groups.push(Group { weights, rows: row..row + same.len(), hidden: hidden..end });
+        row += same.len();
+        hidden = end;
+    }
+    Ok(groups)
+}
+
+/// Output features of a group that are computed together.
+struct Task {
+    group: usize,
+    features: Range<usize>,
+}
+
+/// Multiply-adds below which a task costs more to hand out than it brings.
+const MIN_TASK: usize = 64 * 1024;
+
+/// Tasks per thread: enough for an even end, few enough that inputs are not read too often.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Cuts `features` columns of `cols` summed elements per row of each group in tasks of about the same cost.
+fn tasks(groups: &[Group<'_>], shape: impl Fn(&Group<'_>) -> (usize, usize)) -> Vec<Task> {
+    let cost = |group: &Group<'_>| {
+        let (features, cols) = shape(group);
+        (features, cols.max(1).saturating_mul(group.rows.len().max(1)))
+    };
+    let total = groups.iter().map(cost).fold(0usize, |sum, (n, each)| sum.saturating_add(n.saturating_mul(each)));
+    let target = (total / (parallel::threads() * TASKS_PER_THREAD)).max(MIN_TASK);
+    let mut tasks = Vec::new();
+    for (index, group) in groups.iter().enumerate() {
+        let (features, each) = cost(group);
+        // Whole panels of weights.
+        let size = (target / each).max(1).next_multiple_of(gemm::PANEL).min(features.max(1));
+        for start in (0..features).step_by(size) {
+            tasks.push(Task { group: index, features: start..(start + size).min(features) });
+        }
+    }
+    tasks
+}
+
+/// `out[rows] = act(x[rows] · wiᵀ) · woᵀ` for each group. Shapes have been checked.
+fn both_products(
+    x: &[f32],
+    d: usize,
+    groups: &[Group<'_>],
+    act: Activation,
+    out: &mut [f32],
+) -> Result<(), KernelError> {
+    let mut hidden = scratch::take("feed-forward hidden states", groups.last().map_or(0, |group| group.hidden.end))?;
+    inner_products(x, d, groups, act, &mut hidden)?;
+    let (hidden, results) = (&hidden[..], Disjoint::new(out));
+    let tasks = tasks(groups, |group| (d, group.weights.wo.cols));
+    parallel::for_each_task(tasks.len(), |index| {
+        let task = &tasks[index];
+        let group = &groups[task.group];
+        let wo = group.weights.wo;
+        // SAFETY: a group's rows lie in the output, and tasks have no column of a row in common.
+        unsafe {
+            let y = results.as_ptr().add(group.rows.start * d);
+            let x = &hidden[group.hidden.clone()];
+            let block = Block { x, x_stride: wo.cols, n: group.rows.len(), w: wo, y, y_stride: d };
+            gemm::product(block, task.features.clone());
+        }
+    });
+    Ok(())
+}
+
+/// `hidden = act(x · wiᵀ)`, times `x · wi_1ᵀ` where there is a gate.
+fn inner_products(
+    x: &[f32],
+    d: usize,
+    groups: &[Group<'_>],
+    act: Activation,
+    hidden: &mut [f32],
+) -> Result<(), KernelError> {
+    let gated = groups.iter().any(|group| group.weights.wi_1.is_some());
+    let mut gates = scratch::take("feed-forward gates", if gated { hidden.len() } else { 0 })?;
+    let (hidden, gates) = (Disjoint::new(hidden), Disjoint::new(&mut gates));
+    let tasks = tasks(groups, |group| (group.weights.wi.rows, d));
+    parallel::for_each_task(tasks.len(), |index| {
+        let task = &tasks[index];
+        let group = &groups[task.group];
+        let (n, d_ff) = (group.rows.len(), group.weights.wi.rows);
+        let block = |w, to: &Disjoint<'_>| {
+            let x = &x[group.rows.start * d..group.rows.end * d];
+            // SAFETY: a group's hidden states lie in the buffers.
+            let y = unsafe { to.as_ptr().add(group.hidden.start) };
+            Block { x, x_stride: d, n, w, y, y_stride: d_ff }
+        };
+        let parts = (0..n).map(|row| {
+            let start = group.hidden.start + row * d_ff;
+            start + task.features.start..start + task.features.end
+        });
+        // SAFETY: tasks have no feature of a row in common.
+        unsafe {
+            gemm::product(block(group.weights.wi, &hidden), task.features.clone());
+            for part in parts.clone() {
+                activate_serial(act, hidden.slice(part));
+            }
+            if let Some(wi_1) = group.weights.wi_1 {
+                gemm::product(block(wi_1, &gates), task.features.clone());
+                for part in parts {
+                    for (h, gate) in hidden.slice(part.clone()).iter_mut().zip(gates.slice(part)) {
+                        *h *= *gate;
+                    }
+                }
+            }
+        }
+    });
+    Ok(())
 }

@@ -18,7 +18,7 @@ use std::ops::Range;
 const RUN: usize = 768;
 
 /// Rows of weights that go through the inputs together.
-const PANEL: usize = 8;
+pub(crate) const PANEL: usize = 8;
 
 /// Rows of `x` per pass over the weights, so that they stay in the L2 cache.
 const BLOCK_ROWS: usize = 252;
@@ -82,16 +82,16 @@ impl Op for Product<'_> {
 
 /// Operands of one run of the summed dimension.
 #[derive(Clone, Copy)]
-struct Tile<T> {
-    x: *const f32,
-    x_stride: usize,
-    w: *const T,
-    w_stride: usize,
-    len: usize,
-    y: *mut f32,
-    y_stride: usize,
+pub(crate) struct Tile<T> {
+    pub x: *const f32,
+    pub x_stride: usize,
+    pub w: *const T,
+    pub w_stride: usize,
+    pub len: usize,
+    pub y: *mut f32,
+    pub y_stride: usize,
     /// Whether `y` holds the sum of earlier runs.
-    add: bool,
+    pub add: bool,
 }
 
 #[inline(always)]
@@ -156,8 +156,11 @@ unsafe fn widen_run<S: Simd, E: Element>(from: *const E::Bits, len: usize, to: *
 }
 
 /// `rows` rows of `x` by `count` rows of weights, in register tiles.
+///
+/// # Safety
+/// `tile.x` and `tile.w` are valid for `len` elements in each of those rows, `tile.y` for `rows` by `count`.
 #[inline(always)]
-unsafe fn panel<S: Simd, E: Element>(tile: Tile<E::Bits>, rows: usize, count: usize) {
+pub(crate) unsafe fn panel<S: Simd, E: Element>(tile: Tile<E::Bits>, rows: usize, count: usize) {
     let mut row = 0;
     while row < rows {
         let height = (rows - row).min(S::TILE_ROWS);

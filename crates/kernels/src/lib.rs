@@ -14,6 +14,7 @@ mod experts;
 mod gemm;
 pub mod isa;
 mod linear;
+mod math;
 mod matrix;
 mod norm;
 pub mod parallel;

@@ -28,17 +28,3 @@ pub(crate) fn feature_grain(n: usize, cols: usize) -> usize {
     let work = cols.saturating_mul(n).max(1);
     GRAIN.div_ceil(work).next_multiple_of(8)
 }
-
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 16];
-    let (a, b) = (a.chunks_exact(16), b.chunks_exact(16));
-    for ((lane, a), b) in lanes.iter_mut().zip(a.remainder()).zip(b.remainder()) {
-        *lane = a * b;
-    }
-    for (a, b) in a.zip(b) {
-        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
-        }
-    }
-    lanes.iter().sum()
-}

@@ -82,14 +82,6 @@ impl Simd for Avx2 {
         unsafe { _mm256_maskstore_ps(to, mask(count), v) }
     }
     #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm256_add_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm256_mul_ps(a, b) }
-    }
-    #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         unsafe { _mm256_fmadd_ps(a, b, c) }
     }

@@ -68,14 +68,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(to, mask(count), v) }
     }
     #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm512_add_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-    #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }

@@ -85,14 +85,6 @@ impl Simd for Generic {
         }
     }
     #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-        lanes!(|i| a[i] + b[i])
-    }
-    #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-        lanes!(|i| a[i] * b[i])
-    }
-    #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         if FMA {
             lanes!(|i| a[i].mul_add(b[i], c[i]))

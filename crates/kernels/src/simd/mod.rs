@@ -41,8 +41,6 @@ pub(crate) trait Simd: Copy {
     unsafe fn store(to: *mut f32, v: Self::V);
     /// Writes the first `count < N` lanes only.
     unsafe fn store_first(to: *mut f32, v: Self::V, count: usize);
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The sums of the lanes of four vectors. The order of summation is the same for each of them.

@@ -76,14 +76,6 @@ impl Simd for Simd128 {
         }
     }
     #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-        f32x4_add(a, b)
-    }
-    #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-        f32x4_mul(a, b)
-    }
-    #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         f32x4_add(f32x4_mul(a, b), c)
     }
