@@ -266,9 +266,16 @@ export class HubServer {
 
 /** The name of a file's content, as the hub gives it. */
 export function etag_of(file: HubFile): string {
-  if (file.lfs) return createHash('sha256').update(file.content).digest('hex')
-  return createHash('sha1').update(`blob ${file.content.length}\0`).update(file.content).digest('hex')
+  let etag = etags.get(file)
+  if (etag === undefined) {
+    const hash = file.lfs ? createHash('sha256') : createHash('sha1').update(`blob ${file.content.length}\0`)
+    etag = hash.update(file.content).digest('hex')
+    etags.set(file, etag)
+  }
+  return etag
 }
+
+const etags = new WeakMap<HubFile, string>()
 
 function entry(path: string, file: HubFile) {
   const size = file.content.length

@@ -79,8 +79,8 @@ export function status_error(response: Response, url: URL, subject: Subject, has
   })
 }
 
-/** The error for a connection that failed. */
-export function connection_error(cause: unknown, url: URL, subject: Subject): Passing {
+/** The error for a connection that failed, before the answer or (`begun`) in the middle of it. */
+export function connection_error(cause: unknown, url: URL, subject: Subject, begun: boolean): Passing {
   // fetch reports "fetch failed" and hides the reason in the causes.
   const reasons: string[] = []
   let each: unknown = cause
@@ -91,7 +91,10 @@ export function connection_error(cause: unknown, url: URL, subject: Subject): Pa
     each = each.cause
   }
   const why = reasons.length > 0 ? reasons.join(': ') : String(cause)
-  const message = `${url.host} could not be reached for ${describe(subject)} (${why}). Check the connection, or load offline with "local_files_only".`
+  const what = begun
+    ? `The connection to ${url.host} broke off while ${describe(subject)} was read (${why}). What has arrived is kept; try again`
+    : `${url.host} could not be reached for ${describe(subject)} (${why}). Check the connection`
+  const message = `${what}, or load offline with "local_files_only".`
   return new Passing(new HubError('HUB_NETWORK', message, { cause, details: { url: address(url), ...subject } }))
 }
 

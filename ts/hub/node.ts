@@ -17,10 +17,10 @@ export const node_platform: HubPlatform = {
 
     check_repository_name(name_or_path)
     if (options.revision !== undefined) check_revision(options.revision)
-    return open_hub_repository(name_or_path, given, hub_settings(options), async (settings, name) => {
+    return open_hub_repository(name_or_path, given, hub_settings(options), async (settings, name, revision) => {
       // Loaded late: most runs find everything in the cache or a folder.
       const { hub_remote } = await import('./node/remote.js')
-      return hub_remote(settings, name)
+      return hub_remote(settings, name, revision)
     })
   },
 

@@ -98,6 +98,7 @@ export async function request(
   if (signal?.aborted) throw new AbortError(undefined, { cause: signal.reason })
   const controller = new AbortController()
   let stalled = false
+  let begun = false
   let timer: ReturnType<typeof setTimeout> | undefined
   const disarm = () => clearTimeout(timer)
   const arm = () => {
@@ -116,7 +117,7 @@ export async function request(
   const explain = (cause: unknown): unknown => {
     if (signal?.aborted) return new AbortError(undefined, { cause: signal.reason })
     if (cause instanceof HubError || cause instanceof Passing || cause instanceof RangeRefused) return cause
-    return stalled ? stall_error(url, subject, timeout_ms) : connection_error(cause, url, subject)
+    return stalled ? stall_error(url, subject, timeout_ms) : connection_error(cause, url, subject, begun)
   }
 
   try {
@@ -132,6 +133,7 @@ export async function request(
       finish()
       return response
     }
+    begun = true
     const reader = response.body.getReader()
     const body = new ReadableStream<Uint8Array<ArrayBuffer>>(
       {

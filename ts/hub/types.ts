@@ -82,10 +82,10 @@ export interface RemoteFile {
   etag: string
 }
 
-/** A hub, reduced to the three questions that are put to it. */
+/** A repository of a hub at a revision, reduced to the three questions that are put to it. */
 export interface Remote {
-  /** The commit that a branch, tag or abbreviated commit stands for. `max_retries` overrides the setting. */
-  commit(revision: string, max_retries?: number): Promise<string>
+  /** The commit that the revision stands for. `max_retries` overrides the setting. */
+  commit(max_retries?: number): Promise<string>
   files(commit: string, max_retries?: number): Promise<RemoteFile[]>
   /** One attempt to read a file from byte `start`. `start` of the answer is 0 where the server ignored the range. */
   open(commit: string, file: RemoteFile, start: number): Promise<RemoteBody>

@@ -37,9 +37,12 @@ export async function download(task: Download): Promise<string> {
       if (!there || (await cache.wrong_hash(blob, etag, settings.signal)) !== null) {
         await mkdir(dirname(blob), { recursive: true })
         task.on_start()
-        const error = (await fetch_blob(task)) ?? null
+        const error = await fetch_blob(task)
         if (error) throw error
         await cache.mark_verified(blob, etag)
+      } else {
+        // Another client finished what was begun here.
+        await unlink(cache.partial(etag)).catch(() => {})
       }
       return await cache.point(task.commit, subject.file, etag)
     })

@@ -13,7 +13,8 @@ import type { Remote, RemoteBody, RemoteFile } from '../types.js'
 
 const MAX_FILES = 100_000
 
-export function hub_remote(settings: RequestSettings, name: string): Remote {
+/** `revision` is what messages call the commit by: the name that the user gave. */
+export function hub_remote(settings: RequestSettings, name: string, revision: string): Remote {
   const { endpoint: hubUrl } = settings
   const repo = { type: 'model' as const, name }
 
@@ -23,7 +24,7 @@ export function hub_remote(settings: RequestSettings, name: string): Remote {
   }
 
   return {
-    async commit(revision, max_retries) {
+    async commit(max_retries) {
       const subject = { repository: name, revision }
       const fetch = json_fetch(subject, max_retries)
       const { sha } = await modelInfo({ name, revision, hubUrl, fetch, additionalFields: ['sha'] })
@@ -32,7 +33,7 @@ export function hub_remote(settings: RequestSettings, name: string): Remote {
     },
 
     async files(commit, max_retries) {
-      const subject = { repository: name, revision: commit }
+      const subject = { repository: name, revision }
       const files: RemoteFile[] = []
       const entries = listFiles({
         repo,
@@ -60,7 +61,7 @@ export function hub_remote(settings: RequestSettings, name: string): Remote {
     },
 
     async open(commit, file, start) {
-      const subject = { repository: name, revision: commit, file: file.path }
+      const subject = { repository: name, revision, file: file.path }
       const path = file.path.split('/').map(encodeURIComponent).join('/')
       const url = `${hubUrl}/${name}/resolve/${commit}/${path}`
       return new Promise<RemoteBody>((resolve, reject) => {

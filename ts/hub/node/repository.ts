@@ -20,7 +20,7 @@ export async function open_hub_repository(
   name: string,
   options: RepositoryOptions,
   settings: HubSettings,
-  connect: (settings: HubSettings, name: string) => Promise<Remote>,
+  connect: (settings: HubSettings, name: string, revision: string) => Promise<Remote>,
 ): Promise<Repository> {
   const revision = options.revision ?? 'main'
   const cache = new RepositoryCache(settings.cache_dir, name)
@@ -29,11 +29,11 @@ export async function open_hub_repository(
     if (cached === null) throw nothing_cached(name, revision, cache, options)
     return new HubRepository(name, revision, cached, cache, null, null, settings, options)
   }
-  const remote = await connect(settings, name)
+  const remote = await connect(settings, name, revision)
   if (COMMIT.test(revision)) return new HubRepository(name, revision, revision, cache, remote, null, settings, options)
   try {
     // With the files at hand there is no use in insisting.
-    const commit = await remote.commit(revision, cached === null ? undefined : 0)
+    const commit = await remote.commit(cached === null ? undefined : 0)
     await cache.remember_commit(revision, commit)
     return new HubRepository(name, revision, commit, cache, remote, null, settings, options)
   } catch (error) {
