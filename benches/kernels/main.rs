@@ -4,6 +4,7 @@
 //! instruction set and the threads. Times are the best of several runs.
 
 mod clock;
+mod layers;
 mod products;
 
 use switch_kernels::{isa, parallel};
@@ -13,4 +14,5 @@ fn main() {
     println!("instruction set {}, {} threads", isa::active().name(), parallel::threads());
     let wanted = |name: &str| words.is_empty() || words.iter().all(|word| name.contains(word.as_str()));
     products::run(&wanted);
+    layers::run(&wanted);
 }
