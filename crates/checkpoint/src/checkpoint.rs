@@ -6,11 +6,11 @@ use half::{bf16, f16};
 
 use crate::convert::Element;
 use crate::error::{room, shown, CheckpointError, Fault};
+use crate::format;
 use crate::gather::Gather;
 use crate::index::{Index, INDEX};
 use crate::source::{ByteSource, NamedSource};
 use crate::tensor::{elements, Layout, TensorInfo};
-use crate::{safetensors, torch, zip};
 
 /// Elements that are converted at a time: their chunk and its conversion stay in the second-level cache.
 const CHUNK: usize = 16 * 1024;
@@ -76,7 +76,7 @@ impl Checkpoint {
         let mut metadata = BTreeMap::new();
         let mut tensors = Vec::new();
         for (number, file) in files.iter().enumerate() {
-            tensors.append(&mut open_file(file, number, &mut metadata)?);
+            tensors.append(&mut format::open(file, number, &mut metadata)?);
         }
         let mut by_name: Vec<usize> = (0..tensors.len()).collect();
         let name = |at: usize| tensors.get(at).map(|tensor: &TensorInfo| tensor.name.as_str()).unwrap_or_default();
@@ -147,7 +147,7 @@ impl Checkpoint {
         let mut reader = self.reader(tensor)?;
         let element = tensor.dtype.size();
         let mut at = first.saturating_mul(element as u64);
-        reader.check(at, into.len() as u64 * element as u64)?;
+        reader.check(at, (into.len() as u64).saturating_mul(element as u64))?;
         if tensor.dtype == T::DTYPE {
             return reader.fill(at, bytemuck::cast_slice_mut(into));
         }
@@ -307,41 +307,6 @@ fn positions(files: &[NamedSource]) -> Result<HashMap<&str, usize>, CheckpointEr
         }
     }
     Ok(positions)
-}
-
-/// Tells a file's format by its first bytes, and reads its header.
-fn open_file(
-    file: &NamedSource,
-    number: usize,
-    metadata: &mut BTreeMap<String, String>,
-) -> Result<Vec<TensorInfo>, CheckpointError> {
-    const KNOWN: &str = "safetensors, or a file that torch.save wrote";
-    const LFS: &[u8] = b"version https://git-lfs";
-    let size = file.bytes.size();
-    if size < 8 {
-        return Err(file.fault(format!("{size} bytes"), KNOWN).corrupt());
-    }
-    let mut start = [0; 24];
-    let start = &mut start[..size.min(24) as usize];
-    file.read_at(0, start)?;
-    if safetensors::is_safetensors(start) {
-        safetensors::open(file, number, metadata)
-    } else if zip::is_zip(start) {
-        torch::open_archive(file, number)
-    } else if torch::is_legacy(start) {
-        torch::open_legacy(file, number)
-    } else if start.starts_with(LFS) {
-        Err(file
-            .fault("a Git LFS pointer in place of the file", KNOWN)
-            .advice("Run \"git lfs pull\" in the checkpoint's folder, or download the file itself")
-            .corrupt())
-    } else {
-        let bytes: String = start.iter().take(8).map(|byte| format!(" {byte:02x}")).collect();
-        Err(file
-            .fault(format!("an unknown format that starts with{bytes}"), KNOWN)
-            .advice("Convert the checkpoint to safetensors, or download it again if it should be")
-            .unsupported())
-    }
 }
 
 impl std::fmt::Debug for Checkpoint {

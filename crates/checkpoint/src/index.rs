@@ -35,7 +35,7 @@ impl Index {
         }
         let parsed: Parsed = serde_json::from_str(text).map_err(|error| {
             let expected = "a JSON object with a \"weight_map\" of tensor names to file names, each named once";
-            Fault::new(INDEX, format!("text that cannot be read ({error})"), expected).corrupt()
+            Fault::new(INDEX, format!("text that cannot be read ({})", shown(&error.to_string())), expected).corrupt()
         })?;
         for (tensor, shard) in &parsed.0 {
             if !stays_inside(shard) {

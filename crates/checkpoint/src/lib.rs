@@ -10,6 +10,7 @@ mod checkpoint;
 mod convert;
 mod dtype;
 mod error;
+mod format;
 mod gather;
 mod index;
 mod limits;

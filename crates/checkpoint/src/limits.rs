@@ -3,8 +3,10 @@
 
 /// Longest safetensors header in bytes: the official implementation's own limit.
 pub const HEADER_BYTES: u64 = 100_000_000;
-/// Longest `*.index.json` in bytes.
-pub const INDEX_BYTES: usize = 100_000_000;
+/// Longest `*.index.json` in bytes; Switch-C's has about 15 million.
+pub const INDEX_BYTES: usize = 32 << 20;
+/// Most pairs in an index or in a header's metadata.
+pub const PAIRS: usize = 1 << 20;
 /// Most tensors in one file. Switch-C, the largest published model, has about 120,000 in all its shards together.
 pub const TENSORS: usize = 1 << 18;
 /// Most dimensions of a tensor.

@@ -46,7 +46,7 @@ pub fn open(
         .map_err(|error| source.fault(format!("a header that is not UTF-8 ({error})"), "JSON in UTF-8").corrupt())?;
     let header: Header = serde_json::from_str(json).map_err(|error| {
         let expected = "a JSON object of tensors with dtype, shape and data_offsets, each named once";
-        source.fault(format!("a header that cannot be read ({error})"), expected).corrupt()
+        source.fault(format!("a header that cannot be read ({})", shown(&error.to_string())), expected).corrupt()
     })?;
     for (key, value) in header.metadata {
         metadata.entry(key).or_insert(value);
@@ -205,6 +205,9 @@ impl<'de> Visitor<'de> for Strings {
         while let Some((key, value)) = map.next_entry::<String, String>()? {
             if strings.contains_key(&key) {
                 return Err(A::Error::custom(format_args!("\"{}\" occurs twice", shown(&key))));
+            }
+            if strings.len() == limits::PAIRS {
+                return Err(A::Error::custom(format_args!("more than {} pairs", limits::PAIRS)));
             }
             strings.insert(key, value);
         }

@@ -79,6 +79,10 @@ impl SavePlan {
             if tensor.name == "__metadata__" {
                 return Err(fault("a reserved name", "another").invalid_input());
             }
+            if tensor.shape.len() > limits::RANK {
+                let expected = format!("at most {}", limits::RANK);
+                return Err(fault(&format!("{} dimensions", tensor.shape.len()), &expected).invalid_input());
+            }
             let too_large = || fault("a size that overflows", "a smaller shape").invalid_input();
             let count = elements(&tensor.shape).ok_or_else(too_large)?;
             let len = count.checked_mul(tensor.dtype.size() as u64).ok_or_else(too_large)?;
@@ -180,11 +184,10 @@ impl PlannedFile {
         serde_json::to_writer(&mut header, &Header { metadata, tensors: &tensors }).map_err(failed)?;
         header.resize(header.len().next_multiple_of(8), b' ');
         let length = header.len() as u64 - LENGTH_BYTES;
-        if length > limits::HEADER_BYTES {
-            let expected = format!("at most {}", limits::HEADER_BYTES);
-            return Err(Fault::new(&name, format!("a header of {length} bytes"), expected)
-                .advice("Save to smaller shards")
-                .invalid_input());
+        if length > limits::HEADER_BYTES || tensors.len() > limits::TENSORS {
+            let found = format!("{} tensors with a header of {length} bytes", tensors.len());
+            let expected = format!("at most {} and {}", limits::TENSORS, limits::HEADER_BYTES);
+            return Err(Fault::new(&name, found, expected).advice("Save to smaller shards").invalid_input());
         }
         header[..LENGTH_BYTES as usize].copy_from_slice(&length.to_le_bytes());
         let mut at = header.len() as u64;

@@ -28,7 +28,8 @@ pub fn is_zip(start: &[u8]) -> bool {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Entry {
     pub size: u64,
-    header: u64,
+    /// Where its local header is.
+    pub header: u64,
     method: u16,
     encrypted: bool,
 }

@@ -103,13 +103,27 @@ fn parity_checkpoints_open_whole_and_sharded() {
 }
 
 #[test]
-fn a_pickled_norm_holds_what_the_reference_trained() {
-    // The fixtures' layer norms are initialised near one; embeddings near zero: values are not merely plausible bits.
-    let (files, index) = parity("sharded-pickle");
-    let checkpoint = open(&files, index.as_deref(), mapped);
-    let norm = f32s(&checkpoint, "encoder.final_layer_norm.weight");
-    let mean = norm.iter().sum::<f32>() / norm.len() as f32;
-    assert!((mean - 1.0).abs() < 0.3, "{mean}");
+fn parity_pickles_hold_what_torch_reads() {
+    // First, last and summed values, as `torch.load` of torch 2 gave them.
+    for (case, name, first, last, sum) in [
+        ("pickle", "shared.weight", -0.000352579343598336, -0.23310570418834686, 14.887688852853898),
+        ("pickle", "encoder.final_layer_norm.weight", 1.109250545501709, 0.9986608028411865, 32.52693575620651),
+        ("sharded-pickle", "shared.weight", 0.4413851201534271, -0.08072264492511749, -25.6464507506862),
+        (
+            "sharded-pickle",
+            "decoder.block.1.layer.2.mlp.experts.expert_3.wi.weight",
+            0.1352740377187729,
+            0.030159203335642815,
+            4.9234486580244265,
+        ),
+    ] {
+        let (files, index) = parity(case);
+        let checkpoint = open(&files, index.as_deref(), mapped);
+        assert_eq!(checkpoint.tensors().len(), 120);
+        let values: Vec<f64> = f32s(&checkpoint, name).into_iter().map(f64::from).collect();
+        assert_eq!((values[0], *values.last().unwrap()), (first, last), "{case}: {name}");
+        assert!((values.iter().sum::<f64>() - sum).abs() < 1e-9, "{case}: {name}");
+    }
 }
 
 #[test]
@@ -190,4 +204,24 @@ fn metadata_and_absent_names() {
     assert_eq!(checkpoint.metadata().get("format").map(String::as_str), Some("pt"));
     assert!(checkpoint.get("no.such.tensor").is_none());
     assert_eq!(open_one("empty", safetensors("{}", b"")).unwrap().tensors().len(), 0);
+}
+
+#[test]
+fn a_long_strided_tensor_is_read_through_a_window() {
+    use common::zip::{entry, state_dict, storage, tensor, zip};
+    // 72 MB: more than is read at once of a file that is not mapped.
+    let (rows, columns) = (6_000_000usize, 3usize);
+    let values: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+    let shape = [columns as i64, rows as i64];
+    let strides = [1, columns as i64];
+    let pickle = state_dict(&[("w", tensor(storage("0", values.len() as i64), 0, &shape, &strides))]);
+    let file = zip(&[entry("m/data.pkl", &pickle), entry("m/data/0", bytemuck::cast_slice(&values))]);
+    let checkpoint = Checkpoint::open(vec![unmapped("long.bin", file)], None).unwrap();
+    let info = checkpoint.get("w").unwrap();
+    for first in [0, rows - 2, 2 * rows - 500, 3 * rows - 1000] {
+        let mut part = vec![0f32; 1000];
+        checkpoint.read(info, first as u64, &mut part).unwrap();
+        let want = (first..first + 1000).map(|i| values[i % rows * columns + i / rows]);
+        assert!(part.into_iter().eq(want), "from {first}");
+    }
 }

@@ -2,7 +2,7 @@
 use std::collections::HashSet;
 
 use super::machine::Finished;
-use super::value::{Node, Span, Value};
+use super::value::{Node, Value};
 use crate::dtype::Dtype;
 use crate::error::{shown, CheckpointError};
 use crate::limits;
@@ -76,7 +76,7 @@ pub fn tensors<'a>(
         }
         let storage = match node(nodes, Value::Node(storage)) {
             Some(&Node::Storage { dtype, key, elements, view }) => {
-                StorageRef { dtype, key: span(bytes, key).unwrap_or_default(), elements, view }
+                StorageRef { dtype, key: key.of(bytes).unwrap_or_default(), elements, view }
             }
             _ => return Err(wrong("storage").corrupt()),
         };
@@ -114,11 +114,7 @@ fn node(nodes: &[Node], value: Value) -> Option<&Node> {
 
 fn text(bytes: &[u8], value: Value) -> Option<&str> {
     match value {
-        Value::Text(at) => span(bytes, at),
+        Value::Text(span) => span.of(bytes),
         _ => None,
     }
-}
-
-fn span(bytes: &[u8], at: Span) -> Option<&str> {
-    std::str::from_utf8(bytes.get(at.range())?).ok()
 }

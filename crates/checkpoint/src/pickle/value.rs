@@ -1,7 +1,5 @@
 //! What a pickle builds. Nested values live side by side in an arena and refer to each other by number, so that no
 //! depth of nesting costs stack, neither when it is built nor when it is dropped.
-use std::ops::Range;
-
 use super::globals::Global;
 use crate::dtype::Dtype;
 
@@ -27,9 +25,10 @@ pub struct Span {
 }
 
 impl Span {
-    pub fn range(self) -> Range<usize> {
+    /// The text, in the pickle that it is of.
+    pub fn of(self, bytes: &[u8]) -> Option<&str> {
         let start = self.start as usize;
-        start..start.saturating_add(self.len as usize)
+        std::str::from_utf8(bytes.get(start..start.checked_add(self.len as usize)?)?).ok()
     }
 }
 
@@ -80,23 +79,4 @@ impl Value {
             },
         }
     }
-}
-
-/// Why a pickle was not read.
-#[derive(Debug)]
-pub struct PickleFault {
-    pub kind: FaultKind,
-    /// Byte of the pickle.
-    pub position: usize,
-    pub found: String,
-    pub expected: &'static str,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
-    /// The bytes end before the pickle does.
-    Truncated,
-    Corrupt,
-    Unsafe,
-    Unsupported,
 }

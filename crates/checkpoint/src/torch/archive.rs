@@ -28,7 +28,7 @@ pub fn open(source: &NamedSource, file: usize) -> Result<Vec<TensorInfo>, Checkp
     let bytes = source.slice(start, pickle.size)?;
     let finished = pickle::run(&bytes, 0).map_err(|fault| pickle_error(source, fault))?;
     let pickled = pickle::tensors(source, &bytes, &finished)?;
-    let mut storages = Storages::new(&archive, &folder);
+    let mut storages = Storages::new(source, &archive, &folder);
     let mut tensors = Vec::with_capacity(pickled.len());
     for tensor in pickled {
         let range = storages.find(tensor.storage.key)?.ok_or_else(|| {
@@ -37,6 +37,7 @@ pub fn open(source: &NamedSource, file: usize) -> Result<Vec<TensorInfo>, Checkp
         })?;
         tensors.push(place(source, file, tensor, range)?);
     }
+    storages.check_apart((pickle.header, start + pickle.size))?;
     tensors.sort_by_key(|tensor| tensor.layout.offset());
     Ok(tensors)
 }
@@ -77,19 +78,22 @@ fn check_byte_order(source: &NamedSource, archive: &Archive, name: &str) -> Resu
 
 /// The archive's storages by key, each located once.
 struct Storages<'a> {
+    source: &'a NamedSource,
     archive: &'a Archive<'a>,
     entries: HashMap<&'a str, (&'a str, Entry)>,
     located: HashMap<&'a str, StorageRange>,
+    /// First byte, header included, and end of every entry in use.
+    taken: Vec<(u64, u64)>,
 }
 
 impl<'a> Storages<'a> {
-    fn new(archive: &'a Archive<'a>, folder: &str) -> Self {
+    fn new(source: &'a NamedSource, archive: &'a Archive<'a>, folder: &str) -> Self {
         let prefix = format!("{folder}/data/");
         let entries = archive.names().filter_map(|name| {
             let key = name.strip_prefix(&prefix)?;
             Some((key, (name, archive.get(name)?)))
         });
-        Self { archive, entries: entries.collect(), located: HashMap::new() }
+        Self { source, archive, entries: entries.collect(), located: HashMap::new(), taken: vec![] }
     }
 
     fn find(&mut self, key: &str) -> Result<Option<StorageRange>, CheckpointError> {
@@ -99,6 +103,19 @@ impl<'a> Storages<'a> {
         let Some((&key, &(name, entry))) = self.entries.get_key_value(key) else { return Ok(None) };
         let range = StorageRange { start: self.archive.locate(name, entry)?, len: entry.size };
         self.located.insert(key, range);
+        self.taken.push((entry.header, range.start + range.len));
         Ok(Some(range))
+    }
+
+    /// Checks that no two entries, nor any and the pickle, use the same bytes: archives that claim to be larger than
+    /// they are do.
+    fn check_apart(mut self, pickle: (u64, u64)) -> Result<(), CheckpointError> {
+        self.taken.push(pickle);
+        self.taken.sort_unstable();
+        let overlap = self.taken.windows(2).any(|pair| matches!(pair, [(_, end), (next, _)] if next < end));
+        match overlap {
+            true => Err(self.source.fault("entries of the archive that overlap", "each in its own place").corrupt()),
+            false => Ok(()),
+        }
     }
 }

@@ -90,7 +90,10 @@ fn storage_ranges<'a>(
         }
         at = end;
     }
-    Ok(ranges)
+    match source.bytes.size().saturating_sub(at) {
+        0 => Ok(ranges),
+        extra => Err(source.fault(format!("{extra} bytes after the last storage"), "nothing there").corrupt()),
+    }
 }
 
 struct Pickles {

@@ -1,5 +1,7 @@
 //! What the tests share: fixtures from the repository, and sources of several kinds.
 #![allow(dead_code)]
+pub mod zip;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -72,4 +74,24 @@ pub fn f32s(checkpoint: &Checkpoint, name: &str) -> Vec<f32> {
     let mut values = vec![0.0; tensor.elements() as usize];
     checkpoint.read_f32(tensor, &mut values).unwrap();
     values
+}
+
+/// The error that opening this file gives, on both kinds of source, which must agree.
+pub fn refusal(name: &str, bytes: &[u8]) -> CheckpointError {
+    let open = |source: NamedSource| match Checkpoint::open(vec![source], None) {
+        Err(error) => error,
+        Ok(checkpoint) => panic!("{name} was opened: {:?}", checkpoint.tensors().collect::<Vec<_>>()),
+    };
+    let error = open(mapped(name, bytes.into()));
+    assert_eq!(error, open(unmapped(name, bytes.into())));
+    let message = error.to_string();
+    assert!(message.contains(name) && message.contains("found ") && message.len() < 3000, "{message}");
+    error
+}
+
+/// Asserts the code of a refusal and what its message says.
+pub fn assert_refused(name: &str, bytes: &[u8], code: &str, says: &str) {
+    let error = refusal(name, bytes);
+    assert_eq!(error.code(), code, "{error}");
+    assert!(error.to_string().contains(says), "{error}");
 }
