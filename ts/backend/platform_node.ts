@@ -31,14 +31,35 @@ function worker_port(url: string | URL | undefined): WorkerPort {
   }
 }
 
-/** The addon's loader: beside the bundled entry, or, from the sources, where it is built. */
-const LOADERS = ['./native.cjs', '../../bindings/node/index.js']
+/** The platform as napi's users name it in packages: linux-x64-gnu, darwin-arm64, win32-x64-msvc. */
+function platform_name(): string {
+  const { platform, arch } = process
+  if (platform === 'linux') return `linux-${arch}-${glibc_version() === undefined ? 'musl' : 'gnu'}`
+  return platform === 'win32' ? `win32-${arch}-msvc` : `${platform}-${arch}`
+}
 
+function glibc_version(): unknown {
+  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: unknown } } | undefined
+  return report?.header?.glibcVersionRuntime
+}
+
+/** The addon: built in this clone (seen from `dist` or from the sources), or the platform's own package. */
 function load_native(): NativeBinding {
   const require = createRequire(import.meta.url)
-  const found = LOADERS.find((file) => existsSync(fileURLToPath(new URL(file, import.meta.url))))
-  if (found === undefined) throw new Error('this installation has no native part')
-  return require(found) as NativeBinding
+  const platform = platform_name()
+  const built = ['..', '../..']
+    .map((root) =>
+      fileURLToPath(new URL(`${root}/bindings/node/switch-transformers.${platform}.node`, import.meta.url)),
+    )
+    .find((file) => existsSync(file))
+  if (built !== undefined) return require(built) as NativeBinding
+  const name = `switch-transformers-${platform}`
+  try {
+    return require(name) as NativeBinding
+  } catch (cause) {
+    if ((cause as { code?: unknown }).code !== 'MODULE_NOT_FOUND') throw cause
+    throw new Error(`there is no build for ${platform}: the optional package ${name} is not installed`, { cause })
+  }
 }
 
 export const node_backend_platform: BackendPlatform = {

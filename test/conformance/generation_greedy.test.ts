@@ -1,0 +1,235 @@
+/** `generate` and `stream`: forms of calling, options, streaming, limits, and that rows do not depend on each other. */
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import {
+  backend,
+  failure_of,
+  fixture,
+  GenerateOutput,
+  GenerationConfig,
+  g2p,
+  InterruptableStoppingCriteria,
+  read_json,
+  read_tensors,
+  relative_error,
+  rows_of,
+  SwitchTransformersForConditionalGeneration,
+  type Tensor,
+  TextStreamer,
+} from './library.js'
+
+const folder = fixture('parity/base')
+let model: SwitchTransformersForConditionalGeneration
+let input_ids: Tensor
+let attention_mask: Tensor
+let greedy: number[][]
+
+beforeAll(async () => {
+  model = await SwitchTransformersForConditionalGeneration.from_pretrained(folder, { backend })
+  const inputs = await read_tensors(folder, 'inputs.safetensors')
+  input_ids = inputs.get('input_ids') as Tensor
+  attention_mask = inputs.get('attention_mask') as Tensor
+  greedy = (await read_json<{ sequences: number[][] }[]>(folder, 'generation.json'))[0]?.sequences ?? []
+})
+afterAll(() => model?.dispose())
+
+describe('forms of calling', () => {
+  test('one object, inputs and options, ids alone, nested arrays, typed arrays', async () => {
+    const options = { max_new_tokens: 12 }
+    const lists = (input_ids.tolist() as bigint[][]).map((row) => row.map(Number))
+    const masks = (attention_mask.tolist() as bigint[][]).map((row) => row.map(Number))
+    for (const ids of [
+      await model.generate({ input_ids, attention_mask, ...options }),
+      await model.generate({ inputs: input_ids, attention_mask, ...options }),
+      await model.generate({ input_ids, attention_mask }, options),
+      await model.generate({ input_ids: lists, attention_mask: masks }, options),
+      await model.generate({ input_ids: lists.map((row) => Int32Array.from(row)), attention_mask: masks }, options),
+      await model.generate({ input_ids, attention_mask, generation_config: new GenerationConfig(options) }),
+      await model.generate({ input_ids, attention_mask, generation_config: options }),
+    ]) {
+      expect(rows_of(ids)).toEqual(greedy)
+    }
+    const first = lists[0] as number[]
+    expect(rows_of(await model.generate([first], options))[0]?.slice(0, 3)).toEqual(greedy[0]?.slice(0, 3))
+    expect(rows_of(await model.generate(Int32Array.from(first), options))[0]?.slice(0, 3)).toEqual(
+      greedy[0]?.slice(0, 3),
+    )
+  })
+
+  test('from an encoder output, and from embeddings', async () => {
+    const { encoder_last_hidden_state } = await model.forward({
+      input_ids,
+      attention_mask,
+      decoder_input_ids: [[0], [0], [0]],
+    })
+    const encoder_outputs = { last_hidden_state: encoder_last_hidden_state as Tensor }
+    expect(rows_of(await model.generate({ encoder_outputs, attention_mask, max_new_tokens: 12 }))).toEqual(greedy)
+    const { 'shared.weight': shared } = await model.state_dict(['shared.weight'])
+    const rows = (input_ids.tolist() as bigint[][]).map((row) =>
+      row.map((id) => (shared?.at(Number(id)) as Tensor).tolist()),
+    )
+    expect(rows_of(await model.generate({ inputs_embeds: rows, attention_mask, max_new_tokens: 12 }))).toEqual(greedy)
+  })
+
+  test("the object form, with the model's own logits", async () => {
+    const output = await model.generate({
+      input_ids,
+      attention_mask,
+      max_new_tokens: 12,
+      return_dict_in_generate: true,
+    })
+    expect(output).toBeInstanceOf(GenerateOutput)
+    expect(rows_of(output.sequences)).toEqual(greedy)
+    expect(Object.keys(output)).toEqual(['sequences'])
+  })
+})
+
+describe('lengths', () => {
+  test('max_length counts the start token; the default is 20 new tokens', async () => {
+    expect((await model.generate({ input_ids, attention_mask, max_length: 5 })).dims).toEqual([3, 5])
+    expect((await model.generate({ input_ids, attention_mask, eos_token_id: null })).dims).toEqual([3, 21])
+  })
+
+  test('decoder_input_ids is a prefix', async () => {
+    const prefix = greedy.map((row) => row.slice(0, 2))
+    const ids = await model.generate({ input_ids, attention_mask, decoder_input_ids: prefix, max_new_tokens: 11 })
+    expect(rows_of(ids)).toEqual(greedy)
+    const without_start = greedy.map((row) => row.slice(1, 2))
+    const same = await model.generate({
+      input_ids,
+      attention_mask,
+      decoder_input_ids: without_start,
+      max_new_tokens: 11,
+    })
+    expect(rows_of(same)).toEqual(greedy)
+  })
+})
+
+test('the cache gives what a full pass gives', async () => {
+  const decoder_input_ids = greedy.map((row) => row.slice(0, 4))
+  const full = await model.forward({ input_ids, attention_mask, decoder_input_ids })
+  let last = await model.forward({
+    input_ids,
+    attention_mask,
+    decoder_input_ids: greedy.map((row) => row.slice(0, 2)),
+    use_cache: true,
+  })
+  const { past_key_values, encoder_last_hidden_state } = last
+  for (const position of [2, 3]) {
+    last = await model.forward({
+      encoder_outputs: { last_hidden_state: encoder_last_hidden_state as Tensor },
+      attention_mask,
+      decoder_input_ids: greedy.map((row) => row.slice(position, position + 1)),
+      ...(past_key_values && { past_key_values }),
+    })
+    expect(last.past_key_values).toBe(past_key_values)
+    expect(relative_error(last.logits, full.logits.slice(null, [position, position + 1], null))).toBeLessThan(1e-5)
+  }
+  await past_key_values?.dispose()
+})
+
+test('a row does not depend on its neighbours', async () => {
+  for (const [row, expected] of greedy.entries()) {
+    const alone = await model.generate({
+      input_ids: input_ids.slice([row, row + 1]),
+      attention_mask: attention_mask.slice([row, row + 1]),
+      max_new_tokens: 12,
+    })
+    const ids = rows_of(alone)[0] as number[]
+    expect(ids).toEqual(expected.slice(0, ids.length))
+  }
+})
+
+describe('streams', () => {
+  test('tokens come in order, and stop where the sequences end', async () => {
+    const rows: number[][] = greedy.map(() => [0])
+    for await (const { row, token } of model.stream({ input_ids, attention_mask }, { max_new_tokens: 12 }))
+      rows[row]?.push(token)
+    for (const [index, row] of rows.entries()) {
+      const expected = greedy[index] as number[]
+      expect(row).toEqual(expected.slice(0, row.length))
+      expect(expected.slice(row.length).every((id) => id === 0)).toBe(true)
+    }
+  })
+
+  test('nothing is computed before somebody asks', async () => {
+    const tokens = model.stream({ input_ids: input_ids.slice([0, 1]), max_new_tokens: 1000, eos_token_id: null })
+    await tokens.next()
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    await tokens.return()
+  })
+
+  test('a streamer gets the prompt, then each step', async () => {
+    const put: bigint[][][] = []
+    let ended = 0
+    const streamer = { put: (value: bigint[][]) => void put.push(value), end: () => void ended++ }
+    const ids = await model.generate({
+      input_ids: input_ids.slice([2, 3]),
+      attention_mask: attention_mask.slice([2, 3]),
+      max_new_tokens: 4,
+      streamer: streamer as never,
+    })
+    expect(put[0]).toEqual([[0n]])
+    expect(put.flatMap((step) => step[0] ?? [])).toEqual((ids.tolist() as bigint[][])[0])
+    expect(ended).toBe(1)
+  })
+
+  test('a streamer that throws ends the generation with its own error', async () => {
+    const mine = new Error('mine')
+    const streamer = {
+      put: () => {
+        throw mine
+      },
+      end: () => {},
+    }
+    expect(await failure_of(() => model.generate({ input_ids, max_new_tokens: 4, streamer: streamer as never }))).toBe(
+      mine,
+    )
+    expect(rows_of(await model.generate({ input_ids, attention_mask, max_new_tokens: 12 }))).toEqual(greedy)
+  })
+})
+
+describe('options', () => {
+  test.each([
+    [{ max_new_tokens: 0 }, 'INVALID_OPTION'],
+    [{ max_new_tokens: 2.5 }, 'INVALID_OPTION'],
+    [{ max_new_tokens: '3' }, 'INVALID_OPTION'],
+    [{ max_new_tokens: Number.NaN }, 'INVALID_OPTION'],
+    [{ max_length: -1 }, 'INVALID_OPTION'],
+    [{ eos_token_id: 120 }, 'INVALID_OPTION'],
+    [{ eos_token_id: [] }, 'INVALID_OPTION'],
+    [{ temperature: Number.POSITIVE_INFINITY }, 'INVALID_OPTION'],
+    [{ decoder_start_token_id: 4000 }, 'INVALID_OPTION'],
+    [{ suppress_tokens: () => 1 }, 'INVALID_OPTION'],
+    [{ streamer: {} }, 'INVALID_OPTION'],
+    [{ stop_strings: 'x' }, 'INVALID_OPTION'],
+    [{ generation_config: 5 }, 'INVALID_OPTION'],
+    [{ numbeams: 2 }, 'UNSUPPORTED_OPTION'],
+    [{ assistant_model: {} }, 'UNSUPPORTED_OPTION'],
+    [{ watermarking_config: { bias: 1 } }, 'UNSUPPORTED_OPTION'],
+  ])('%j is refused by name', async (options, code) => {
+    const error = await failure_of(() => model.generate({ input_ids, ...options } as never))
+    expect(error.code).toBe(code)
+    expect(error.message).toContain(Object.keys(options)[0])
+  })
+
+  test('an interruptable criterion ends every row with what it has', async () => {
+    const stopping_criteria = new InterruptableStoppingCriteria()
+    stopping_criteria.interrupt()
+    const ids = await model.generate({
+      input_ids,
+      attention_mask,
+      max_new_tokens: 12,
+      eos_token_id: null,
+      stopping_criteria,
+    })
+    expect(ids.dims).toEqual([3, 2])
+  })
+})
+
+test('the embedded model says hello', async () => {
+  await using embedded = await SwitchTransformersForConditionalGeneration.from_pretrained(g2p, { backend })
+  expect(embedded.num_parameters()).toBeGreaterThan(5e6)
+  expect(embedded.num_parameters({ active: true })).toBeLessThan(embedded.num_parameters())
+  expect(TextStreamer).toBeDefined()
+})
