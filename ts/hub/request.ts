@@ -25,10 +25,10 @@ export interface RequestSettings {
   max_retries: number
   retry_delay_ms: number
   /**
-   * Whether redirects are followed here, so that the token is sent to the hub alone whatever `fetch` does. Browsers do
-   * not let scripts see redirects; they drop the token themselves when the origin changes.
+   * Whether redirects and content codings are ours to handle, so that the token is sent to the hub alone whatever `fetch`
+   * does. Browsers do not let scripts see either; they drop the token themselves when the origin changes.
    */
-  follow_redirects: boolean
+  raw_http: boolean
 }
 
 const MAX_REDIRECTS = 10
@@ -174,7 +174,7 @@ async function follow(settings: RequestSettings, first: URL, init: RequestInit, 
     const headers = new Headers(init.headers)
     headers.delete('authorization')
     if (settings.token !== undefined && url.origin === home) headers.set('authorization', `Bearer ${settings.token}`)
-    const redirect = settings.follow_redirects ? 'manual' : 'follow'
+    const redirect = settings.raw_http ? 'manual' : 'follow'
     const response = await fetch(url, { ...init, headers, redirect })
     const location = response.headers.get('location')
     if (response.status < 300 || response.status >= 400 || location === null) return response

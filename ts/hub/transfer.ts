@@ -6,7 +6,7 @@
 
 import { HubError } from '../errors.js'
 import { describe, foreign_answer, integrity_error, Passing, RangeRefused, type Subject } from './failures.js'
-import { chunks_of, pause, type RequestSettings } from './request.js'
+import { chunks_of, pause, type RequestSettings, request } from './request.js'
 import type { RemoteBody, RemoteFile } from './types.js'
 
 /** Where a file's bytes go, in order. */
@@ -68,12 +68,44 @@ export async function transfer(
   }
 }
 
-/** What the headers of an answer say about the bytes that follow. Throws where they cannot be those of `file`. */
-export function check_body(response: Response, url: URL, file: RemoteFile, start: number, subject: Subject): number {
+/**
+ * One attempt to read `file` from byte `start`. Throws where the headers say that what follows cannot be its bytes. The
+ * answer's `start` is 0 where the server ignored the range.
+ */
+export async function request_body(
+  settings: RequestSettings,
+  url: URL,
+  init: RequestInit,
+  file: RemoteFile,
+  start: number,
+  subject: Subject,
+): Promise<{ start: number; response: Response }> {
+  const headers = new Headers(init.headers)
+  // Sizes are compared, so they must be those of the file itself.
+  if (settings.raw_http) headers.set('accept-encoding', 'identity')
+  if (start > 0) headers.set('range', `bytes=${start}-${file.size - 1}`)
+  const response = await request(settings, url, { ...init, headers }, subject)
+  try {
+    return { start: check_headers(settings, response, url, file, start, subject), response }
+  } catch (error) {
+    void response.body?.cancel().catch(() => {})
+    throw error
+  }
+}
+
+function check_headers(
+  settings: RequestSettings,
+  response: Response,
+  url: URL,
+  file: RemoteFile,
+  start: number,
+  subject: Subject,
+): number {
   const { headers, status } = response
   const type = headers.get('content-type') ?? ''
-  if (/^text\/html\b/.test(type) && !/\.html?$/.test(file.path))
+  if (/^text\/html\b/.test(type) && !/\.html?$/.test(file.path)) {
     throw foreign_answer(response, url, subject, 'the file')
+  }
   if (status === 206) {
     const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(headers.get('content-range') ?? '')
     if (!range || Number(range[1]) !== start) throw new RangeRefused()
@@ -84,8 +116,9 @@ export function check_body(response: Response, url: URL, file: RemoteFile, start
   }
   if (status !== 200) throw foreign_answer(response, url, subject, `the file (HTTP ${status})`)
   const length = headers.get('content-length')
-  const encoded = headers.has('content-encoding')
-  if (length !== null && !encoded && Number(length) !== file.size) {
+  // A browser hides the coding, so there the length may be that of compressed bytes.
+  const comparable = settings.raw_http && !headers.has('content-encoding')
+  if (length !== null && comparable && Number(length) !== file.size) {
     throw integrity_error(subject, 'size', file.size, Number(length))
   }
   return 0

@@ -40,6 +40,8 @@ export interface Repository {
   readonly commit?: string
   /** Names of all files, relative to the subfolder, sorted. For a folder: what is on disk. */
   list(): Promise<string[]>
+  /** Whether there is such a file, whether or not it is downloaded yet. */
+  has(file: string): Promise<boolean>
   /** A small file's bytes; null when it is absent. At most 256 MiB. */
   read(file: string): Promise<Uint8Array | null>
   /** A file to be read in parts, downloaded first where need be; null when it is absent. */

@@ -38,9 +38,8 @@ export async function weights_files(repository: Repository, options: WeightsOpti
       `variant is a word in a file name, such as "fp16"; got ${quote(String(variant))}.`,
     )
   }
-  const present = new Set(await repository.list())
   const candidates = WHOLE_OR_SHARDS.map((name) => with_variant(name, variant))
-  const found = candidates.find((name) => present.has(name))
+  const found = await first_of(repository, candidates)
   if (found === undefined) throw await repository.absent(candidates[0] as string)
   if (!found.endsWith('.json')) return { files: [found] }
 
@@ -48,9 +47,15 @@ export async function weights_files(repository: Repository, options: WeightsOpti
   if (bytes === null) throw await repository.absent(found)
   const index = decode(bytes, found)
   const files = shard_names(index, found)
-  const missing = files.find((file) => !present.has(file))
+  const present = await Promise.all(files.map((file) => repository.has(file)))
+  const missing = files.find((_, i) => !present[i])
   if (missing !== undefined) throw await repository.absent(missing)
   return { files, index }
+}
+
+async function first_of(repository: Repository, names: string[]): Promise<string | undefined> {
+  for (const name of names) if (await repository.has(name)) return name
+  return undefined
 }
 
 function with_variant(name: string, variant: string | undefined): string {

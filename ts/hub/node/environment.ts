@@ -24,7 +24,7 @@ export function hub_settings(options: RepositoryOptions): HubSettings {
     timeout_ms: check_number(options.timeout_ms ?? seconds(env.HF_HUB_DOWNLOAD_TIMEOUT) ?? 30_000, 'timeout_ms', 1),
     max_retries: check_number(options.max_retries ?? 4, 'max_retries', 0),
     retry_delay_ms: check_number(options.retry_delay_ms ?? 300, 'retry_delay_ms', 0),
-    follow_redirects: true,
+    raw_http: true,
     cache_dir: cache_directory(options.cache_dir),
     offline: options.local_files_only ?? (is_true(env.HF_HUB_OFFLINE) || is_true(env.TRANSFORMERS_OFFLINE)),
   }

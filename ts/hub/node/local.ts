@@ -76,6 +76,10 @@ export class LocalRepository implements Repository {
     return found.sort()
   }
 
+  async has(file: string): Promise<boolean> {
+    return (await this.#find(file)) !== null
+  }
+
   async read(file: string): Promise<Uint8Array | null> {
     const found = await this.#find(file)
     if (found === null) return null

@@ -7,8 +7,8 @@ import { downloadFile, listFiles, modelInfo } from '@huggingface/hub'
 import { HubError } from '../../errors.js'
 import { describe, type Subject } from '../failures.js'
 import { COMMIT, is_etag, is_file_name, quote } from '../names.js'
-import { type RequestSettings, request, request_json } from '../request.js'
-import { check_body } from '../transfer.js'
+import { type RequestSettings, request_json } from '../request.js'
+import { request_body } from '../transfer.js'
 import type { Remote, RemoteBody, RemoteFile } from '../types.js'
 
 const MAX_FILES = 100_000
@@ -68,20 +68,10 @@ export function hub_remote(settings: RequestSettings, name: string, revision: st
         // The client's blob keeps only the text of an error, so what became of its request is reported from here.
         const body_fetch: typeof fetch = async (input, init) => {
           try {
-            const address = new URL(String(input))
-            const headers = new Headers(init?.headers)
-            // Sizes are compared, so they must be those of the file itself.
-            headers.set('accept-encoding', 'identity')
-            const response = await request(settings, address, { ...init, headers }, subject)
-            try {
-              const actual_start = check_body(response, address, file, start, subject)
-              // The stream was there before its request was answered.
-              resolve({ start: actual_start, body: body as ReadableStream<Uint8Array> })
-            } catch (error) {
-              void response.body?.cancel()
-              throw error
-            }
-            return response
+            const answer = await request_body(settings, new URL(String(input)), init ?? {}, file, start, subject)
+            // The stream was there before its request was answered.
+            resolve({ start: answer.start, body: body as ReadableStream<Uint8Array> })
+            return answer.response
           } catch (error) {
             reject(error)
             throw error

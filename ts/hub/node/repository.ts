@@ -98,6 +98,13 @@ class HubRepository implements Repository {
     return inside.map((file) => file.slice(this.#prefix.length)).sort()
   }
 
+  async has(file: string): Promise<boolean> {
+    check_file_name(file)
+    const full = this.#prefix + file
+    const listing = await this.#list()
+    return listing ? listing.has(full) : (await file_size(this.#cache.pointer(this.commit, full))) !== null
+  }
+
   async read(file: string): Promise<Uint8Array | null> {
     check_file_name(file)
     const entry = (await this.#list())?.get(this.#prefix + file)
