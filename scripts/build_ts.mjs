@@ -1,0 +1,118 @@
+/**
+ * Bundles the TypeScript into dist/: the Node entry (ESM, CommonJS, types), the browser entry (ESM, types), the workers,
+ * the command line, and beside them the WASM module and the embedded model.
+ */
+
+import { chmodSync, copyFileSync, cpSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { rolldown } from 'rolldown'
+import { dts } from 'rolldown-plugin-dts'
+import { wasm_outputs } from './build_wasm.mjs'
+import { main, root, step } from './steps.mjs'
+
+const DIST = join(root, 'dist')
+/** Made here, then moved in one go: what runs from dist/ meanwhile finds either the old files or the new. */
+const STAGE = join(root, '.setup/dist')
+const EMBEDDED = [
+  'README.md',
+  'config.json',
+  'generation_config.json',
+  'model.safetensors',
+  'tokenizer.json',
+  'tokenizer_config.json',
+]
+
+/** Installed beside the package, not bundled. */
+const external = (id) => /^(node:|@huggingface\/|commander|cli-progress)/.test(id)
+
+/**
+ * The generated glue would look for the module beside itself under another name. We always say where it is, and a
+ * bundler must not follow a URL to nothing.
+ */
+const glue = {
+  name: 'glue-without-url',
+  transform(code, id) {
+    if (!id.endsWith('/pkg/switch_transformers.js')) return
+    const url = "new URL('switch_transformers_bg.wasm', import.meta.url)"
+    if (!code.includes(url)) throw new Error('the glue has changed: it no longer names its module as expected')
+    return { code: code.replace(url, 'undefined'), map: null }
+  },
+}
+
+async function bundle({ input, output, platform, plugins = [] }) {
+  const build = await rolldown({
+    input,
+    platform,
+    external,
+    plugins,
+    cwd: root,
+    // The source says what it keeps; an import for its effect alone is kept too.
+    treeshake: { moduleSideEffects: true },
+    onLog(level, log, handle) {
+      if (level === 'warn') throw new Error(`rolldown: ${log.message}`)
+      handle(level, log)
+    },
+  })
+  await build.write({ dir: STAGE, chunkFileNames: '[name]-[hash].js', sourcemap: false, ...output })
+  await build.close()
+}
+
+async function bundle_all() {
+  rmSync(STAGE, { recursive: true, force: true })
+  mkdirSync(STAGE, { recursive: true })
+  const node = 'ts/entry/node.ts'
+  const browser = 'ts/entry/browser.ts'
+  const esm = { format: 'esm', entryFileNames: '[name].js' }
+  await bundle({
+    input: { node, cli: 'ts/cli/main.ts', wasm_worker_node: 'ts/backend/wasm_worker_node.ts' },
+    output: esm,
+    platform: 'node',
+    plugins: [glue],
+  })
+  await bundle({ input: { node }, output: { format: 'cjs', entryFileNames: '[name].cjs' }, platform: 'node' })
+  await bundle({ input: { browser }, output: esm, platform: 'browser' })
+  await bundle({
+    input: { wasm_worker: 'ts/backend/wasm_worker.ts' },
+    output: esm,
+    platform: 'browser',
+    plugins: [glue],
+  })
+  for (const [name, input] of Object.entries({ node, browser })) {
+    const types = dts({ emitDtsOnly: true, tsconfig: join(root, 'tsconfig.json'), sourcemap: false })
+    await bundle({
+      input: { [name]: input },
+      output: { format: 'esm', entryFileNames: '[name].js' },
+      platform: 'node',
+      plugins: [types],
+    })
+  }
+  copyFileSync(join(STAGE, 'node.d.ts'), join(STAGE, 'node.d.cts'))
+  chmodSync(join(STAGE, 'cli.js'), 0o755)
+  copyFileSync(join(root, wasm_outputs.at(-1)), join(STAGE, 'switch_transformers.wasm'))
+  for (const file of EMBEDDED) cpSync(join(root, 'ts/assets/g2p', file), join(STAGE, 'assets/g2p', file))
+  rmSync(DIST, { recursive: true, force: true })
+  renameSync(STAGE, DIST)
+}
+
+export async function build_ts() {
+  return step(
+    'TypeScript bundles',
+    {
+      inputs: ['ts', 'package.json', 'tsconfig.json', 'bindings/wasm/pkg', 'scripts/build_ts.mjs'],
+      outputs: [
+        'node.js',
+        'node.cjs',
+        'node.d.ts',
+        'node.d.cts',
+        'browser.js',
+        'browser.d.ts',
+        'cli.js',
+        'switch_transformers.wasm',
+      ].map((file) => `dist/${file}`),
+    },
+    bundle_all,
+  )
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) await main(build_ts)

@@ -1,0 +1,82 @@
+/** Which Rust there is, and what is fetched when something of it is missing. */
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { output, root, run, StepError, say } from './steps.mjs'
+
+const TARGET = 'wasm32-unknown-unknown'
+/** Debian's Rust for the web: no prebuilt library for WASM, but its source, from which cargo builds one. */
+const DEBIAN_PACKAGES = ['rustc-web', 'cargo-web', 'rust-web-src', 'rust-web-llvm', 'lld']
+const DEBIAN_RUSTC = '/usr/bin/rustc'
+const DEBIAN_SOURCE = '/usr/lib/rustlib/src/rust/library/std/Cargo.toml'
+
+export function require_cargo() {
+  if (output('cargo', ['--version']) !== null) return
+  throw new StepError('cargo is not on the PATH: install Rust 1.89 or later (https://rustup.rs), then run this again')
+}
+
+/** The version that Cargo.lock fixes for a crate. */
+export function locked_version(crate) {
+  const lock = readFileSync(join(root, 'Cargo.lock'), 'utf8')
+  const version = lock.match(new RegExp(`name = "${crate}"\\nversion = "([^"]+)"`))?.[1]
+  if (version === undefined) throw new StepError(`Cargo.lock has no ${crate}`)
+  return version
+}
+
+/** Makes sure that a command of a crate is there, at `version` if one is given. */
+export function require_cargo_tool(crate, command, version) {
+  const found = output(command, ['--version'])?.split(' ')[1]
+  if (found !== undefined && (version === undefined || found === version)) return
+  say(`installing ${crate} ${version ?? ''} with cargo, for ${command} (1 to 2 minutes)`)
+  run('cargo', ['install', crate, '--locked', '--quiet', ...(version === undefined ? [] : ['--version', version])])
+}
+
+/**
+ * The toolchain that builds WASM: rustup's, whose library for the target is downloaded if it can be, else Debian's.
+ * @returns {{ kind: 'rustup' } | { kind: 'debian', env: Record<string, string> }}
+ */
+export function wasm_toolchain() {
+  if (process.env.SWITCH_WASM_TOOLCHAIN !== 'debian') {
+    const installed = output('rustup', ['target', 'list', '--installed'])
+    if (installed?.split('\n').includes(TARGET)) return { kind: 'rustup' }
+    // A toolchain without rustup may still have the target's library.
+    const sysroot = output('rustc', ['--target', TARGET, '--print', 'target-libdir'])
+    if (installed === null && sysroot !== null && output('ls', [`${sysroot}/self-contained`]) !== null) {
+      return { kind: 'rustup' }
+    }
+    if (installed !== null) {
+      say(`adding Rust's library for ${TARGET} with rustup`)
+      if (output('rustup', ['target', 'add', TARGET]) !== null) return { kind: 'rustup' }
+      say("rustup could not: Debian's toolchain is tried instead")
+    }
+  }
+  require_debian()
+  return {
+    kind: 'debian',
+    env: {
+      PATH: `/usr/bin:${process.env.PATH}`,
+      RUSTC: DEBIAN_RUSTC,
+      // cargo's -Zbuild-std is for nightly toolchains unless this is set.
+      RUSTC_BOOTSTRAP: '1',
+      CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER: 'wasm-ld',
+    },
+  }
+}
+
+function require_debian() {
+  const complete =
+    output(DEBIAN_RUSTC, ['--version']) !== null &&
+    output('/usr/bin/cargo', ['--version']) !== null &&
+    output('wasm-ld', ['--version']) !== null &&
+    output('ls', [DEBIAN_SOURCE]) !== null
+  if (complete) return
+  if (output('apt-get', ['--version']) === null || process.getuid?.() !== 0) {
+    throw new StepError(
+      `no Rust library for ${TARGET}: run "rustup target add ${TARGET}", or as root "apt-get install ${DEBIAN_PACKAGES.join(' ')}"`,
+    )
+  }
+  say(`installing Debian packages: ${DEBIAN_PACKAGES.join(' ')}`)
+  const env = { DEBIAN_FRONTEND: 'noninteractive' }
+  run('apt-get', ['update', '-qq'], { env })
+  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...DEBIAN_PACKAGES], { env })
+}

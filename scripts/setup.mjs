@@ -1,0 +1,30 @@
+/** Installs and builds what is missing or out of date: npm packages, native addon, WASM module, TypeScript bundles. */
+
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { main, root, run, StepError, step } from './steps.mjs'
+
+const OLDEST_NODE = [20, 19]
+
+export async function setup() {
+  const [major, minor] = process.versions.node.split('.').map(Number)
+  if (major < OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor < OLDEST_NODE[1])) {
+    throw new StepError(`Node ${process.versions.node} is too old: ${OLDEST_NODE.join('.')} or later is needed`)
+  }
+  await step('npm packages', { inputs: ['package-lock.json'], outputs: ['node_modules/.package-lock.json'] }, () => {
+    // Whoever ran npm install already has them.
+    if (existsSync(join(root, 'node_modules/.package-lock.json')))
+      run('npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'])
+    else run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'])
+  })
+  // Imported late: they need the packages.
+  const { build_native } = await import('./build_native.mjs')
+  const { build_wasm } = await import('./build_wasm.mjs')
+  await build_native()
+  await build_wasm()
+  const { build_ts } = await import('./build_ts.mjs')
+  await build_ts()
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) await main(setup)
