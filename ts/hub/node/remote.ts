@@ -4,9 +4,8 @@
  */
 
 import { downloadFile, listFiles, modelInfo } from '@huggingface/hub'
-import { HubError } from '../../errors.js'
-import { describe, type Subject } from '../failures.js'
-import { COMMIT, is_etag, is_file_name, quote } from '../names.js'
+import type { Subject } from '../failures.js'
+import { impossible, listed_commit, listed_file } from '../listing.js'
 import { type RequestSettings, request_json } from '../request.js'
 import { request_body } from '../transfer.js'
 import type { Remote, RemoteBody, RemoteFile } from '../types.js'
@@ -28,8 +27,7 @@ export function hub_remote(settings: RequestSettings, name: string, revision: st
       const subject = { repository: name, revision }
       const fetch = json_fetch(subject, max_retries)
       const { sha } = await modelInfo({ name, revision, hubUrl, fetch, additionalFields: ['sha'] })
-      if (typeof sha === 'string' && COMMIT.test(sha)) return sha
-      throw unexpected(subject, `the commit ${quote(String(sha))}`)
+      return listed_commit(sha, subject)
     },
 
     async files(commit, max_retries) {
@@ -43,19 +41,9 @@ export function hub_remote(settings: RequestSettings, name: string, revision: st
         fetch: json_fetch(subject, max_retries),
       })
       for await (const entry of entries) {
-        if (entry?.type !== 'file') continue
-        const { path } = entry
-        // A name that is no plain relative path cannot be asked for, so it need not be known.
-        if (typeof path !== 'string' || !is_file_name(path)) continue
-        const size = entry.lfs?.size ?? entry.size
-        const etag = entry.lfs?.oid ?? entry.oid
-        if (!Number.isSafeInteger(size) || size < 0)
-          throw unexpected({ ...subject, file: path }, `the size ${String(size)}`)
-        if (typeof etag !== 'string' || !is_etag(etag)) {
-          throw unexpected({ ...subject, file: path }, `the hash ${quote(String(etag))}`)
-        }
-        files.push({ path, size, etag })
-        if (files.length > MAX_FILES) throw unexpected(subject, `more than ${MAX_FILES} files`)
+        const file = listed_file(entry, subject)
+        if (file) files.push(file)
+        if (files.length > MAX_FILES) throw impossible(subject, `more than ${MAX_FILES} files`)
       }
       return files
     },
@@ -94,9 +82,4 @@ export function hub_remote(settings: RequestSettings, name: string, revision: st
       })
     },
   }
-}
-
-function unexpected(subject: Subject, what: string): HubError {
-  const message = `The hub named ${what} for ${describe(subject)}, which no hub does. Check the endpoint.`
-  return new HubError('HUB_NETWORK', message, { details: { ...subject } })
 }

@@ -1,0 +1,62 @@
+/** Hub access in browsers: files under an address, and hub repositories kept in the Cache API. */
+
+import { OptionError } from '../errors.js'
+import { UrlRepository } from './browser/folder.js'
+import { web_remote } from './browser/remote.js'
+import { BrowserRepository } from './browser/repository.js'
+import { clear_stored, list_stored, Store } from './browser/store.js'
+import { check_file_name, check_repository_name, check_revision, quote } from './names.js'
+import type { HubPlatform } from './platform.js'
+import type { RequestSettings } from './request.js'
+import type { RepositoryOptions } from './types.js'
+
+export const browser_platform: HubPlatform = {
+  async open_repository(name_or_path, options) {
+    const subfolder = options.subfolder?.replace(/^\.\/|\/+$/g, '') || undefined
+    if (subfolder !== undefined) check_file_name(subfolder, 'subfolder')
+    const given = { ...options, subfolder }
+    const settings = browser_settings(options)
+    const folder = folder_address(name_or_path)
+    if (folder) return new UrlRepository(name_or_path, folder, { ...settings, token: undefined }, given)
+
+    check_repository_name(name_or_path)
+    if (options.revision !== undefined) check_revision(options.revision)
+    const remote = web_remote(settings, name_or_path, options.revision ?? 'main')
+    return BrowserRepository.open(name_or_path, remote, new Store(settings.endpoint), settings, given)
+  },
+
+  list_cached: () => list_stored(),
+  async clear_cached(name) {
+    check_repository_name(name)
+    return clear_stored(name)
+  },
+}
+
+/** The address that `name` means where it is written as one: `https://…`, `/…`, `./…` or `../…`. */
+function folder_address(name: string): URL | null {
+  if (!/^(?:https?:\/\/|\/|\.{1,2}\/)/.test(name)) return null
+  const base = typeof location === 'undefined' ? undefined : location.href
+  try {
+    return new URL(name.endsWith('/') ? name : `${name}/`, base)
+  } catch {
+    throw new OptionError('INVALID_OPTION', `${quote(name)} is not an address that files can be fetched from.`)
+  }
+}
+
+function browser_settings(options: RepositoryOptions): RequestSettings {
+  const endpoint = (options.endpoint ?? 'https://huggingface.co').replace(/\/+$/, '')
+  if (!/^https?:\/\/[^?#]+$/.test(endpoint) || !URL.canParse(endpoint)) {
+    throw new OptionError('INVALID_OPTION', `"endpoint" must be like https://huggingface.co; got ${quote(endpoint)}.`)
+  }
+  return {
+    endpoint,
+    token: options.token || undefined,
+    signal: options.signal,
+    // Called as a function of its own: a browser's fetch refuses to be anything else's method.
+    fetch: options.fetch ?? ((input, init) => fetch(input, init)),
+    timeout_ms: options.timeout_ms ?? 30_000,
+    max_retries: options.max_retries ?? 4,
+    retry_delay_ms: options.retry_delay_ms ?? 300,
+    raw_http: false,
+  }
+}

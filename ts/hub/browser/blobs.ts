@@ -1,0 +1,78 @@
+/** Bytes in a browser: gathered from a download, hashed, and read synchronously where workers can. */
+
+import type { Source } from '../../backend/contract.js'
+import { DisposedError, FileError } from '../../errors.js'
+import type { Sink } from '../transfer.js'
+
+/** Chunks are handed to the browser in pieces of this size: it may keep blobs on disk, arrays never. */
+const PIECE_BYTES = 16 * 1024 * 1024
+/** `crypto.subtle` hashes only what is in memory as a whole. Larger files are checked by size. */
+const MAX_HASHED_BYTES = 256 * 1024 * 1024
+
+/** There in workers only, and not in TypeScript's types for pages. */
+declare const FileReaderSync: { new (): { readAsArrayBuffer(blob: Blob): ArrayBuffer } } | undefined
+
+export class BlobSink implements Sink {
+  #pieces: Blob[] = []
+  #chunks: Uint8Array<ArrayBuffer>[] = []
+  #pending = 0
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    this.#chunks.push(chunk as Uint8Array<ArrayBuffer>)
+    this.#pending += chunk.length
+    this.#size += chunk.length
+    if (this.#pending >= PIECE_BYTES) this.#hand_over()
+  }
+
+  async restart(): Promise<void> {
+    this.#pieces = []
+    this.#chunks = []
+    this.#pending = 0
+    this.#size = 0
+  }
+
+  blob(): Blob {
+    this.#hand_over()
+    return new Blob(this.#pieces)
+  }
+
+  #hand_over(): void {
+    this.#pieces.push(new Blob(this.#chunks))
+    this.#chunks = []
+    this.#pending = 0
+  }
+}
+
+/** The hash that names this content on the hub, or null where it cannot be known here. */
+export async function hash_blob(blob: Blob, etag: string): Promise<string | null> {
+  // Absent where the page was not loaded over https.
+  const subtle = globalThis.crypto?.subtle
+  if (!subtle || blob.size > MAX_HASHED_BYTES) return null
+  const is_large_file = etag.length === 64
+  const content = is_large_file ? blob : new Blob([`blob ${blob.size}\0`, blob])
+  const hash = await subtle.digest(is_large_file ? 'SHA-256' : 'SHA-1', await content.arrayBuffer())
+  return [...new Uint8Array(hash)].map((byte) => byte.toString(16).padStart(2, '0')).join('')
+}
+
+/**
+ * A file to be read in parts, synchronously. A worker reads the blob, wherever the browser keeps it; a page cannot, so
+ * there the bytes are held in memory.
+ */
+export async function blob_source(name: string, blob: Blob, is_closed: () => boolean): Promise<Source> {
+  const whole = typeof FileReaderSync === 'undefined' ? new Uint8Array(await blob.arrayBuffer()) : null
+  const read = (offset: number, into: Uint8Array) => {
+    if (is_closed()) throw new DisposedError(`${name} was closed with its repository.`)
+    const end = offset + into.length
+    if (end > blob.size) throw new FileError('FILE_READ', `${name} ends before byte ${end}.`)
+    if (whole) into.set(whole.subarray(offset, end))
+    else if (typeof FileReaderSync !== 'undefined') {
+      into.set(new Uint8Array(new FileReaderSync().readAsArrayBuffer(blob.slice(offset, end))))
+    }
+  }
+  return { name, size: blob.size, read }
+}
