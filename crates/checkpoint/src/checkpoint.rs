@@ -1,5 +1,5 @@
 //! A checkpoint: its files' tensors under one roof, and their values.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use half::{bf16, f16};
@@ -65,12 +65,16 @@ impl Checkpoint {
         let index = index.map(Index::parse).transpose()?;
         let positions = positions(&files)?;
         if let Some(index) = &index {
-            for shard in index.weight_map.values() {
-                if !positions.contains_key(shard.as_str()) {
-                    return Err(Fault::new(shard, "no such file, although the index names it", "every shard")
-                        .advice("Put the missing shard beside the others, or download the checkpoint again")
-                        .not_found());
+            let missing: BTreeSet<&str> =
+                index.weight_map.values().map(String::as_str).filter(|shard| !positions.contains_key(shard)).collect();
+            if let Some(shard) = missing.first() {
+                let mut found = "no such file, although the index names it".to_owned();
+                if missing.len() > 1 {
+                    found += &format!(", and {} more missing shards", missing.len() - 1);
                 }
+                return Err(Fault::new(shard, found, "every shard")
+                    .advice("Put the missing shards beside the others, or download the checkpoint again")
+                    .not_found());
             }
         }
         let mut metadata = BTreeMap::new();
@@ -78,25 +82,7 @@ impl Checkpoint {
         for (number, file) in files.iter().enumerate() {
             tensors.append(&mut format::open(file, number, &mut metadata)?);
         }
-        let mut by_name: Vec<usize> = (0..tensors.len()).collect();
-        let name = |at: usize| tensors.get(at).map(|tensor: &TensorInfo| tensor.name.as_str()).unwrap_or_default();
-        by_name.sort_unstable_by(|&a, &b| name(a).cmp(name(b)).then(a.cmp(&b)));
-        for pair in by_name.windows(2) {
-            if let [Some(a), Some(b)] = pair.iter().map(|&at| tensors.get(at)).collect::<Vec<_>>()[..] {
-                if a.name == b.name {
-                    let file = |tensor: &TensorInfo| files.get(tensor.file).map_or("", |file| &file.name);
-                    return Err(Fault::new(
-                        file(b),
-                        format!("it in {} too", shown(file(a))),
-                        "each tensor in one file",
-                    )
-                    .tensor(&a.name)
-                    .advice("Give the files of one checkpoint only")
-                    .corrupt());
-                }
-            }
-        }
-        drop(positions);
+        let by_name = sorted_by_name(&files, &tensors)?;
         let checkpoint = Self { files, tensors, by_name, metadata };
         if let Some(index) = index {
             checkpoint.check_index(&index)?;
@@ -293,6 +279,25 @@ impl Reader<'_> {
             Way::Strided(gather) => gather.fill(start, into),
         }
     }
+}
+
+/// Positions of the tensors, by name. A name in two files is an error.
+fn sorted_by_name(files: &[NamedSource], tensors: &[TensorInfo]) -> Result<Vec<usize>, CheckpointError> {
+    let mut sorted: Vec<(usize, &TensorInfo)> = tensors.iter().enumerate().collect();
+    sorted.sort_unstable_by_key(|(at, tensor)| (&tensor.name, *at));
+    for pair in sorted.windows(2) {
+        if let [(_, a), (_, b)] = pair {
+            if a.name == b.name {
+                let file = |tensor: &TensorInfo| files.get(tensor.file).map_or("", |file| &file.name);
+                let found = format!("it in {} too", shown(file(a)));
+                return Err(Fault::new(file(b), found, "each tensor in one file")
+                    .tensor(&a.name)
+                    .advice("Give the files of one checkpoint only")
+                    .corrupt());
+            }
+        }
+    }
+    Ok(sorted.into_iter().map(|(at, _)| at).collect())
 }
 
 /// Where each file is, by name.

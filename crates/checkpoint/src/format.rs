@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::CheckpointError;
+use crate::limits;
 use crate::source::NamedSource;
 use crate::tensor::TensorInfo;
 use crate::{safetensors, torch, zip};
@@ -39,13 +40,30 @@ pub fn open(
     if safetensors::is_safetensors(start) {
         return safetensors::open(file, number, metadata);
     }
-    if zip::is_zip(start) {
-        return torch::open_archive(file, number);
+    let tensors = if zip::is_zip(start) {
+        torch::open_archive(file, number)?
+    } else if torch::is_legacy(start) {
+        torch::open_legacy(file, number)?
+    } else {
+        return Err(unknown(file, start));
+    };
+    check_sharing(file, &tensors)?;
+    Ok(tensors)
+}
+
+/// Tensors of a pickle may share bytes, but not without measure.
+fn check_sharing(file: &NamedSource, tensors: &[TensorInfo]) -> Result<(), CheckpointError> {
+    let size = file.bytes.size();
+    let most = size.saturating_mul(limits::SHARED_TIMES).saturating_add(limits::SHARED_BYTES);
+    let bytes = tensors.iter().fold(0u64, |sum, tensor| sum.saturating_add(tensor.bytes()));
+    if bytes <= most {
+        return Ok(());
     }
-    if torch::is_legacy(start) {
-        return torch::open_legacy(file, number);
-    }
-    Err(unknown(file, start))
+    let found = format!("tensors of {bytes} bytes in a file of {size} bytes");
+    Err(file
+        .fault(found, format!("at most {most} bytes"))
+        .advice("Call .clone() on tensors that share their elements before saving them")
+        .unsupported())
 }
 
 fn unknown(file: &NamedSource, start: &[u8]) -> CheckpointError {

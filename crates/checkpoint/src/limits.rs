@@ -24,3 +24,7 @@ pub const ZIP_DIRECTORY: u64 = 64 << 20;
 /// A tensor with more elements than its storage (an expanded one) may have this many, so that a few bytes cannot
 /// claim terabytes.
 pub const EXPANDED_ELEMENTS: u64 = 1 << 20;
+/// Tensors of one file may together take this many times its size (tied ones share their bytes), plus
+/// [`SHARED_BYTES`], so that reading everything costs no more than the file suggests.
+pub const SHARED_TIMES: u64 = 16;
+pub const SHARED_BYTES: u64 = 64 << 20;

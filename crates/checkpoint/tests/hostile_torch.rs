@@ -206,6 +206,19 @@ fn tensors_that_leave_their_storage() {
 }
 
 #[test]
+fn tensors_that_share_one_storage_beyond_measure() {
+    // One megabyte, a hundred times over, in a file of one megabyte.
+    let of = |names: usize| {
+        let shared = tensor(storage("0", 1 << 18), 0, &[1 << 18], &[1]);
+        let names: Vec<String> = (0..names).map(|i| i.to_string()).collect();
+        let entries: Vec<(&str, Vec<u8>)> = names.iter().map(|name| (name.as_str(), shared.clone())).collect();
+        zip(&[entry("m/data.pkl", &state_dict(&entries)), entry("m/data/0", &vec![0; 1 << 20])])
+    };
+    assert_eq!(open_one("tied.bin", of(50)).unwrap().tensors().len(), 50);
+    assert_refused("bomb.bin", &of(100), UNSUPPORTED, "tensors of 104857600 bytes");
+}
+
+#[test]
 fn storages_that_lie() {
     let of = |storage| state_dict(&[("w", tensor(storage, 0, &[1], &[1]))]);
     pickle(&of(storage("1", 4)), CORRUPT, "no storage \"1\"");

@@ -39,7 +39,14 @@ fn shards_join() {
 #[test]
 fn a_missing_shard_is_named() {
     let index = r#"{"weight_map":{"a":"1.safetensors","c":"3.safetensors"}}"#;
-    refused(&TWO, Some(index), "FILE_NOT_FOUND", "3.safetensors");
+    refused(&TWO, Some(index), "FILE_NOT_FOUND", "3.safetensors: found no such file");
+    let index = r#"{"weight_map":{"a":"5.safetensors","b":"4.safetensors","c":"4.safetensors"}}"#;
+    refused(
+        &TWO,
+        Some(index),
+        "FILE_NOT_FOUND",
+        "4.safetensors: found no such file, although the index names it, and 1 more",
+    );
 }
 
 #[test]
