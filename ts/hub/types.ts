@@ -9,7 +9,7 @@ export interface RepositoryOptions {
   revision?: string
   /** Folder of the cache. Default: `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`. */
   cache_dir?: string
-  /** Use only what is on this machine. Default: `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`. */
+  /** Use only what is on this machine, as `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` demand of every call. */
   local_files_only?: boolean
   /** Access token; `false` sends none. Default: `HF_TOKEN`, else the file that `hf auth login` writes. */
   token?: string | false

@@ -29,6 +29,7 @@ import { basename, dirname, join, relative } from 'node:path'
 import { COMMIT, is_etag, is_file_name } from '../names.js'
 import type { RemoteFile } from '../types.js'
 import { hash_file, hash_for } from './digest.js'
+import { is_true } from './environment.js'
 import { file_error, file_size, is_directory, is_missing, write_atomically } from './files.js'
 
 export const REPOSITORY_PREFIX = 'models--'
@@ -195,7 +196,7 @@ export class RepositoryCache {
 /** Windows lets few users make symbolic links; hard links need no right, but one volume; a copy always works. */
 async function link_or_copy(blob: string, path: string, final_path: string): Promise<void> {
   try {
-    if (!process.env.HF_HUB_DISABLE_SYMLINKS) return await symlink(relative(dirname(final_path), blob), path)
+    if (!is_true(process.env.HF_HUB_DISABLE_SYMLINKS)) return await symlink(relative(dirname(final_path), blob), path)
   } catch {
     // Not permitted here.
   }

@@ -26,7 +26,7 @@ export function hub_settings(options: RepositoryOptions): HubSettings {
     retry_delay_ms: check_number(options.retry_delay_ms ?? 300, 'retry_delay_ms', 0),
     raw_http: true,
     cache_dir: cache_directory(options.cache_dir),
-    offline: options.local_files_only ?? (is_true(env.HF_HUB_OFFLINE) || is_true(env.TRANSFORMERS_OFFLINE)),
+    offline: options.local_files_only === true || is_true(env.HF_HUB_OFFLINE) || is_true(env.TRANSFORMERS_OFFLINE),
   }
 }
 
@@ -86,6 +86,7 @@ function seconds(value: string | undefined): number | undefined {
   return value && number > 0 ? number * 1000 : undefined
 }
 
-function is_true(value: string | undefined): boolean {
+/** As Python's client reads a switch. */
+export function is_true(value: string | undefined): boolean {
   return ['1', 'ON', 'YES', 'TRUE'].includes(value?.toUpperCase() ?? '')
 }

@@ -7,11 +7,11 @@
  * not been touched for a while by the waiter's own clock, whatever the clocks of other machines say.
  */
 
-import { mkdir, open, readFile, rename, stat, unlink, utimes } from 'node:fs/promises'
+import { mkdir, open, readFile, stat, unlink, utimes } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { dirname } from 'node:path'
 import { wait } from '../request.js'
-import { has_code, is_missing } from './files.js'
+import { has_code } from './files.js'
 
 const TOUCH_MS = 5_000
 const STALE_MS = 30_000
@@ -24,13 +24,18 @@ interface Owner {
 }
 
 /** Runs `work` while holding the lock at `path`. Waits for another holder, until `signal` fires. */
-export async function with_lock<T>(path: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+export async function with_lock<T>(
+  path: string,
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+  { touch_ms = TOUCH_MS, stale_ms = STALE_MS } = {},
+): Promise<T> {
   const owner: Owner = { pid: process.pid, host: hostname(), id: Math.random().toString(36).slice(2) }
-  await acquire(path, owner, signal)
+  await acquire(path, owner, signal, stale_ms)
   const touch = setInterval(() => {
     const now = new Date()
     utimes(path, now, now).catch(() => {})
-  }, TOUCH_MS)
+  }, touch_ms)
   touch.unref()
   try {
     return await work()
@@ -41,7 +46,7 @@ export async function with_lock<T>(path: string, signal: AbortSignal | undefined
   }
 }
 
-async function acquire(path: string, owner: Owner, signal: AbortSignal | undefined): Promise<void> {
+async function acquire(path: string, owner: Owner, signal: AbortSignal | undefined, stale_ms: number): Promise<void> {
   let seen = ''
   let seen_at = 0
   while (!(await create(path, owner))) {
@@ -52,7 +57,7 @@ async function acquire(path: string, owner: Owner, signal: AbortSignal | undefin
       seen = state
       seen_at = now
     }
-    if (is_gone(holder) || now - seen_at > STALE_MS) await remove_stale(path, holder)
+    if (is_gone(holder) || now - seen_at > stale_ms) await remove_stale(path, holder)
     else await wait(POLL_MS, signal)
   }
 }
@@ -102,16 +107,25 @@ function is_gone(holder: Owner | undefined): boolean {
   }
 }
 
-/** Moves the lock aside first: of several waiters that found it stale, one succeeds. */
+/**
+ * Removes a lock that was found stale, unless it has changed hands since. Of several waiters that found it so, one at a
+ * time looks again and removes it, under a second lock: else the slower would remove the new lock of the faster.
+ */
 async function remove_stale(path: string, holder: Owner | undefined): Promise<void> {
-  const aside = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}`
+  const guard = `${path}.stale`
   try {
-    await rename(path, aside)
+    await (await open(guard, 'wx')).close()
   } catch (error) {
-    if (is_missing(error) || has_code(error, 'EPERM', 'EBUSY')) return
-    throw error
+    if (!has_code(error, 'EEXIST', 'ENOENT', 'EPERM')) throw error
+    // Held for less than a millisecond, if its holder was not ended just then.
+    const since = await touched(guard)
+    if (since !== undefined && Date.now() - since > STALE_MS) await unlink(guard).catch(() => {})
+    else await new Promise((resolve) => setTimeout(resolve, 5))
+    return
   }
-  // Another waiter was faster and this is its new lock. Putting it back can only fail where a third has one by now.
-  if ((await read_owner(aside))?.id !== holder?.id) await rename(aside, path).catch(() => {})
-  else await unlink(aside).catch(() => {})
+  try {
+    if ((await read_owner(path))?.id === holder?.id) await unlink(path).catch(() => {})
+  } finally {
+    await unlink(guard).catch(() => {})
+  }
 }
