@@ -23,8 +23,8 @@ const EMBEDDED = [
   'tokenizer_config.json',
 ]
 
-/** Installed beside the package, not bundled. */
-const external = (id) => /^(node:|@huggingface\/|commander|cli-progress)/.test(id)
+/** In Node, what is installed beside the package is not bundled; a browser's page may have no installer. */
+const installed = (id) => /^(node:|@huggingface\/|commander|cli-progress)/.test(id)
 
 /**
  * The generated glue would look for the module beside itself under another name. We always say where it is, and a
@@ -44,8 +44,9 @@ async function bundle({ input, output, platform, plugins = [] }) {
   const build = await rolldown({
     input,
     platform,
-    external,
+    external: platform === 'node' ? installed : [],
     plugins,
+    checks: { pluginTimings: false, bundlerTimings: false },
     cwd: root,
     // The source says what it keeps; an import for its effect alone is kept too.
     treeshake: { moduleSideEffects: true },
