@@ -66,7 +66,7 @@ describe('forms of calling', () => {
     expect(rows_of(await model.generate({ encoder_outputs, attention_mask, max_new_tokens: 12 }))).toEqual(greedy)
     const { 'shared.weight': shared } = await model.state_dict(['shared.weight'])
     const rows = (input_ids.tolist() as bigint[][]).map((row) =>
-      row.map((id) => (shared?.at(Number(id)) as Tensor).tolist()),
+      row.map((id) => ((shared as Tensor).at(Number(id)) as Tensor).tolist()),
     )
     expect(rows_of(await model.generate({ inputs_embeds: rows, attention_mask, max_new_tokens: 12 }))).toEqual(greedy)
   })

@@ -138,10 +138,9 @@ export interface Operations {
    * `encoder_routes.N`, `decoder_routes.N` (int32 expert index, -1 for dropped), `cross_entropy`, `encoder_z_loss`, …
    * Only those in `outputs` (a name without its `.N`) cross.
    *
-   * The modules take `hidden_states` (and `attention_mask`, where padding is ignored). Out, for the router:
-   * `router_probs` [rows, tokens, experts] (all of them, for `_compute_router_probabilities`), `router_logits`,
-   * `expert_index` (int64 one-hot [rows, tokens, experts], a dropped token's all 0), `expert_probs` [rows, tokens, 1]
-   * and `routes`; for the sparse layer: `hidden_states`, `router_logits` and `routes`.
+   * The modules take `hidden_states` (and `attention_mask`, where padding is ignored). Out: `router_logits` [rows,
+   * tokens, experts], `routes` (int32 [rows, tokens]), `router_weights` [rows, tokens] and, of the sparse layer,
+   * `last_hidden_state`.
    */
   model_forward: {
     request: {
@@ -189,10 +188,9 @@ export interface Operations {
   }
   /**
    * The result so far, and frees the session. Tensors: `sequences` (int64), `sequences_scores`, and those of `outputs`:
-   * `scores.STEP`, `logits.STEP`, `beam_indices`, `encoder_last_hidden_state`, `encoder_hidden_states.LAYER`,
-   * `encoder_attentions.LAYER`, `encoder_router_logits.LAYER`, `encoder_routes.LAYER`, and per step and layer
-   * `decoder_hidden_states.STEP.LAYER`, `decoder_attentions.STEP.LAYER`, `cross_attentions.STEP.LAYER`,
-   * `decoder_router_logits.STEP.LAYER`, `decoder_routes.STEP.LAYER`.
+   * `encoder_last_hidden_state`, `encoder_hidden_states.LAYER`, `encoder_attentions.LAYER`,
+   * `encoder_router_logits.LAYER`, `encoder_routes.LAYER`, `decoder_routes.LAYER`; with the options that ask for them,
+   * `scores.STEP`, `logits.STEP` and `beam_indices`.
    */
   generation_finish: { request: { session: number }; reply: Json }
   /**

@@ -20,29 +20,18 @@ export class GenerateOutput extends ModelOutput {
   declare logits?: Tensor[]
   /** Beam search: the beam that each token of each sequence came from, int32. */
   declare beam_indices?: Tensor
-  declare encoder_hidden_states?: Tensor[]
-  declare encoder_attentions?: Tensor[]
-  declare encoder_router_logits?: Tensor[]
-  /** Per step, per layer. */
-  declare decoder_hidden_states?: Tensor[][]
-  declare decoder_attentions?: Tensor[][]
-  declare cross_attentions?: Tensor[][]
-  declare decoder_router_logits?: Tensor[][]
+  /** Per sparse layer, int32 [rows, tokens]: the expert that took each token that the encoder read. */
+  declare encoder_routes?: Tensor[]
+  /** The same for each token that the decoder read: the sequences without their last. */
+  declare decoder_routes?: Tensor[]
 }
-
-const PER_STEP_AND_LAYER = new Set([
-  'decoder_hidden_states',
-  'decoder_attentions',
-  'cross_attentions',
-  'decoder_router_logits',
-])
 
 export async function generate(
   host: GenerationHost,
   first: unknown,
   second?: unknown,
 ): Promise<Tensor<'int64'> | GenerateOutput> {
-  const prepared = await prepare_generation(host, join_arguments(first, second))
+  const prepared = prepare_generation(host, join_arguments(first, second))
   const { streamer } = prepared
   const session = await GenerationSession.start(host, prepared)
   try {
@@ -71,20 +60,8 @@ function to_result(prepared: PreparedGeneration, tensors: WireTensor[]): Tensor<
     const tensor = found.get(name)
     if (tensor !== undefined) output[name] = tensor
   }
-  for (const name of prepared.outputs) {
-    const value = PER_STEP_AND_LAYER.has(name) ? per_step(found, name) : numbered(found, name)
-    Object.assign(output, { [name]: value })
-  }
+  for (const name of prepared.recorded) Object.assign(output, { [name]: numbered(found, name) })
   return output
-}
-
-function per_step(found: ReadonlyMap<string, Tensor>, name: string): Tensor[][] {
-  const steps: Tensor[][] = []
-  for (let step = 0; ; step++) {
-    const layers = numbered(found, `${name}.${step}`)
-    if (layers.length === 0) return steps
-    steps.push(layers)
-  }
 }
 
 /** The prompt of every sequence: each row's, as often as it has sequences. */

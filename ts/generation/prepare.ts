@@ -59,6 +59,8 @@ export interface GenerateExtras {
   logits_processor?: LogitsProcessor | LogitsProcessor[] | LogitsProcessorList | null
   /** Decodes, for `stop_strings` and for the text of `stream`. */
   tokenizer?: StreamerTokenizer | null
+  /** With `return_dict_in_generate`: which expert took each token at each sparse layer. Default false. */
+  output_routes?: boolean | null
   /** Ends the generation with an `AbortError` within one step. */
   signal?: AbortSignal | null
 }
@@ -75,7 +77,10 @@ export interface GenerationHost {
 export interface PreparedGeneration {
   tensors: WireTensor[]
   options: Record<string, unknown>
+  /** What the engine is asked to record. */
   outputs: string[]
+  /** What the result holds beside the sequences: a tensor per step or layer each. */
+  recorded: string[]
   /** The decoder's first tokens, per row of input. */
   prompt: number[][]
   /** Whether an object is to be returned. */
@@ -101,17 +106,16 @@ const EXTRAS = [
   'stopping_criteria',
   'logits_processor',
   'tokenizer',
+  'output_routes',
   'signal',
 ] as const
 
-/** Which outputs each flag asks of the engine. */
-const OUTPUTS: Readonly<Record<string, readonly string[]>> = {
-  output_scores: ['scores'],
-  output_logits: ['logits'],
-  output_attentions: ['encoder_attentions', 'decoder_attentions', 'cross_attentions'],
-  output_hidden_states: ['encoder_hidden_states', 'decoder_hidden_states'],
-  output_router_logits: ['encoder_router_logits', 'decoder_router_logits'],
-}
+/** What the engine records on request; `output_scores` and `output_logits` it takes from the options themselves. */
+const ROUTES = ['encoder_routes', 'decoder_routes']
+const RECORDED = ['scores', 'logits']
+
+/** Options of the reference that need every step's tensors, which are not kept. */
+const NOT_RECORDED = ['output_attentions', 'output_hidden_states', 'output_router_logits']
 
 /** Puts the two forms of calling, `generate({...})` and `generate(inputs, {...})`, into one object. */
 export function join_arguments(first: unknown, second: unknown): Record<string, unknown> {
@@ -124,10 +128,7 @@ export function join_arguments(first: unknown, second: unknown): Record<string, 
 }
 
 /** Checks everything that JavaScript can check and joins the options. */
-export async function prepare_generation(
-  host: GenerationHost,
-  args: Record<string, unknown>,
-): Promise<PreparedGeneration> {
+export function prepare_generation(host: GenerationHost, args: Record<string, unknown>): PreparedGeneration {
   const inputs = take<GenerateInputs>(args, INPUTS)
   const extras = take<GenerateExtras>(args, EXTRAS)
   const { tokenizer = null, streamer = null, signal = null } = extras
@@ -159,19 +160,28 @@ export async function prepare_generation(
     }
     criteria.push(new StopStringCriteria(tokenizer, stop_strings as string | string[]))
   }
+  if (criteria.length > 0 && typeof options.num_beams === 'number' && options.num_beams > 1) {
+    const message =
+      'stopping_criteria and stop_strings are not supported with num_beams above 1: beams change what came before.'
+    throw new OptionError('UNSUPPORTED_OPTION', message, { details: { option: 'stopping_criteria' } })
+  }
   const processors = to_processors(extras.logits_processor)
 
-  const { tensors, rows } = await encoder_inputs(host, inputs)
+  const { tensors, rows } = encoder_inputs(host, inputs)
   const prompt = decoder_prompt(host, inputs.decoder_input_ids, options, rows)
   const width = (prompt[0] as number[]).length
   tensors.push(wire('decoder_input_ids', Int32Array.from(prompt.flat()), [rows, width]))
 
   const return_dict = flag('return_dict_in_generate', options.return_dict_in_generate, false)
-  const asked = return_dict ? Object.entries(OUTPUTS).filter(([name]) => flag(name, options[name], false)) : []
+  refuse_unrecorded(options, return_dict)
+  const routes = return_dict && flag('output_routes', extras.output_routes, false)
+  const recorded = return_dict ? RECORDED.filter((name) => options[`output_${name}`] === true) : []
+  if (options.do_sample === true) options.seed ??= Math.floor(Math.random() * 2 ** 53)
   return {
     tensors,
     options,
-    outputs: asked.flatMap(([, names]) => names),
+    outputs: routes ? ROUTES : [],
+    recorded: routes ? [...recorded, ...ROUTES] : recorded,
     prompt,
     return_dict,
     processors: processors.length > 0 ? processors : null,
@@ -211,37 +221,32 @@ function check_streamer(streamer: unknown, options: Record<string, unknown>): vo
   }
 }
 
-async function encoder_inputs(
-  host: GenerationHost,
-  inputs: GenerateInputs,
-): Promise<{ tensors: WireTensor[]; rows: number }> {
+function encoder_inputs(host: GenerationHost, inputs: GenerateInputs): { tensors: WireTensor[]; rows: number } {
   const { inputs_embeds, encoder_outputs, attention_mask } = inputs
-  if (inputs.inputs && inputs.input_ids)
+  if (inputs.inputs && inputs.input_ids) {
     throw new InputError('inputs and input_ids are the same argument; give one of them.')
+  }
   const ids = inputs.input_ids ?? inputs.inputs
   const tensors = new InputTensors(host.config)
   let shape: { dims: readonly number[] }
   if (encoder_outputs) {
-    // Ids may come along: some processors look at what the encoder read.
     shape = tensors.states('encoder_outputs', encoder_states(encoder_outputs), 'encoder_hidden_states')
-    if (ids) same_rows('input_ids', tensors.ids('input_ids', ids), 'encoder_outputs', shape)
+    // The ids that it was made from may come along, as in the reference; they have been read already.
+    if (ids) same_rows('input_ids', new InputTensors(host.config).ids('input_ids', ids), 'encoder_outputs', shape)
   } else {
     exactly_one('input_ids', ids, 'inputs_embeds', inputs_embeds)
     shape = ids ? tensors.ids('input_ids', ids) : tensors.states('inputs_embeds', inputs_embeds as FloatsInput)
   }
   if (attention_mask) tensors.mask('attention_mask', attention_mask, shape.dims)
-  const rows = shape.dims[0] as number
-  if (ids || encoder_outputs) return { tensors: tensors.tensors, rows }
-  return { tensors: await encode_embeddings(host, tensors.tensors, rows), rows }
+  return { tensors: tensors.tensors, rows: shape.dims[0] as number }
 }
 
-/** Runs the encoder on embeddings; a session starts from its output. */
-async function encode_embeddings(host: GenerationHost, tensors: WireTensor[], rows: number): Promise<WireTensor[]> {
-  const start = wire('decoder_input_ids', new Int32Array(rows), [rows, 1])
-  const request = { model: host.handle.id, outputs: ['encoder_last_hidden_state'] }
-  const states = (await host.handle.call('model_forward', request, [...tensors, start])).tensors[0] as WireTensor
-  const mask = tensors.filter((tensor) => tensor.name === 'attention_mask')
-  return [{ ...states, name: 'encoder_hidden_states' }, ...mask]
+function refuse_unrecorded(options: Readonly<Record<string, unknown>>, return_dict: boolean): void {
+  // Without an object to put them in, the reference ignores them too.
+  const asked = return_dict ? NOT_RECORDED.filter((name) => flag(name, options[name], false)) : []
+  if (asked.length === 0) return
+  const message = `${asked.join(', ')}: these are not kept while generating. Call forward with decoder_input_ids set to the sequences.`
+  throw new OptionError('UNSUPPORTED_OPTION', message, { details: { option: asked[0], options: asked } })
 }
 
 /** The decoder's first tokens: the start token, and what the caller gives after it. */

@@ -68,7 +68,7 @@ export class GenerationSession {
       throw_if_aborted(signal)
       // Throws when the model was disposed of meanwhile: a session must not keep its weights.
       this.#host.handle.id
-      const stop = criteria === null ? [] : this.#to_stop()
+      const stop = criteria === null || this.#paused !== null ? [] : this.#to_stop()
       const scores = this.#processed_scores()
       const request = {
         session: this.#handle.id,

@@ -24,7 +24,7 @@ export async function* stream(
   first: unknown,
   second?: unknown,
 ): AsyncGenerator<StreamedToken, void, undefined> {
-  const prepared = await prepare_generation(host, join_arguments(first, second))
+  const prepared = prepare_generation(host, join_arguments(first, second))
   if (typeof prepared.options.num_beams === 'number' && prepared.options.num_beams > 1) {
     throw new OptionError(
       'INVALID_OPTION',

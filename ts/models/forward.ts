@@ -105,8 +105,9 @@ export function prepare_forward(
     })
   }
   const tensors = new InputTensors(config)
-  const encoder = encoder_tensors(tensors, inputs)
   const past = parts.decoder ? to_past_key_values(inputs.past_key_values) : undefined
+  // A cache holds what the encoder's output has become; what is given beside it has been read already.
+  const encoder = past === undefined ? encoder_tensors(tensors, inputs) : undefined
   if (parts.decoder) decoder_tensors(tensors, inputs, encoder, past !== undefined, parts.head)
   const use_cache = parts.decoder && flag('use_cache', inputs.use_cache, past !== undefined)
   const output_router_logits = flag('output_router_logits', inputs.output_router_logits, false)
@@ -140,7 +141,7 @@ function encoder_tensors(tensors: InputTensors, inputs: Seq2SeqInputs): { dims: 
 function decoder_tensors(
   tensors: InputTensors,
   inputs: ConditionalGenerationInputs,
-  encoder: { dims: readonly number[] },
+  encoder: { dims: readonly number[] } | undefined,
   continued: boolean,
   head: boolean,
 ): void {
@@ -148,7 +149,7 @@ function decoder_tensors(
   let shape: { dims: readonly number[] } | undefined
   if (labels) {
     const found = tensors.ids('labels', labels, [IGNORED_LABEL])
-    same_rows('labels', found, 'the input', encoder)
+    if (encoder) same_rows('labels', found, 'the input', encoder)
     // Without decoder inputs the engine shifts the labels.
     if (!decoder_input_ids && !decoder_inputs_embeds) shape = found
   }
@@ -162,7 +163,8 @@ function decoder_tensors(
     shape = decoder_input_ids
       ? tensors.ids('decoder_input_ids', decoder_input_ids)
       : tensors.states('decoder_inputs_embeds', decoder_inputs_embeds as FloatsInput)
-    same_rows(decoder_input_ids ? 'decoder_input_ids' : 'decoder_inputs_embeds', shape, 'the input', encoder)
+    if (encoder)
+      same_rows(decoder_input_ids ? 'decoder_input_ids' : 'decoder_inputs_embeds', shape, 'the input', encoder)
     const expected = tensors.tensors.find((tensor) => tensor.name === 'labels')?.dims
     if (expected !== undefined && expected[1] !== shape.dims[1]) {
       throw new InputError(
@@ -176,23 +178,22 @@ function decoder_tensors(
 }
 
 function wanted_outputs(parts: ForwardParts, inputs: ConditionalGenerationInputs, router_logits: boolean): string[] {
-  const hidden_states = flag('output_hidden_states', inputs.output_hidden_states, false)
-  const attentions = flag('output_attentions', inputs.output_attentions, false)
-  const routes = flag('output_routes', inputs.output_routes, false)
-  const wanted: string[] = []
-  if (parts.head) wanted.push('logits', ...(inputs.labels ? ['loss', 'cross_entropy'] : []))
-  else if (parts.decoder) wanted.push('last_hidden_state')
-  // An encoder's output that the caller gave need not come back.
-  if (!inputs.encoder_outputs) wanted.push('encoder_last_hidden_state')
-  if (parts.head && router_logits)
-    wanted.push('encoder_z_loss', 'encoder_aux_loss', 'decoder_z_loss', 'decoder_aux_loss')
-  for (const stack of parts.decoder ? ['encoder', 'decoder'] : ['encoder']) {
-    if (stack === 'encoder' && inputs.encoder_outputs) continue
-    if (hidden_states) wanted.push(`${stack}_hidden_states`)
-    if (attentions) wanted.push(`${stack}_attentions`, ...(stack === 'decoder' ? ['cross_attentions'] : []))
-    if (router_logits) wanted.push(`${stack}_router_logits`)
-    if (routes) wanted.push(`${stack}_routes`)
-  }
+  const per_layer = [
+    ...(flag('output_hidden_states', inputs.output_hidden_states, false) ? ['hidden_states'] : []),
+    ...(flag('output_attentions', inputs.output_attentions, false) ? ['attentions'] : []),
+    ...(router_logits ? ['router_logits'] : []),
+    ...(flag('output_routes', inputs.output_routes, false) ? ['routes'] : []),
+  ]
+  if (!parts.decoder) return ['last_hidden_state', ...per_layer]
+  const wanted = parts.head ? ['logits'] : ['last_hidden_state']
+  if (parts.head && inputs.labels) wanted.push('loss', 'cross_entropy')
+  if (parts.head && router_logits) wanted.push('decoder_z_loss', 'decoder_aux_loss')
+  wanted.push(...per_layer.map((name) => `decoder_${name}`))
+  if (per_layer.includes('attentions')) wanted.push('cross_attentions')
+  // The encoder does not run where its output, or a cache made from it, is given.
+  if (inputs.encoder_outputs || inputs.past_key_values) return wanted
+  wanted.push('encoder_last_hidden_state', ...per_layer.map((name) => `encoder_${name}`))
+  if (parts.head && router_logits) wanted.push('encoder_z_loss', 'encoder_aux_loss')
   return wanted
 }
 

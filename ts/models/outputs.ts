@@ -72,20 +72,16 @@ export class Seq2SeqMoEOutput extends ModelOutput {
 /** Outputs that are one tensor per layer. */
 const PER_LAYER = /(?:^|_)(?:hidden_states|attentions|router_logits|routes)$/
 
-/**
- * Fills an output from the tensors that came back: `outputs` says which were asked for. `rename` gives a field's name
- * where it differs from the backend's.
- */
+/** Fills an output from the tensors that came back: `outputs` says which were asked for. */
 export function fill_output<T extends ModelOutput>(
   output: T,
   outputs: readonly string[],
   tensors: readonly WireTensor[],
-  rename: (name: string) => string = (name) => name,
 ): T {
   const found = unwire_all(tensors)
   for (const name of outputs) {
     const value = found.get(name) ?? (PER_LAYER.test(name) ? numbered(found, name) : undefined)
-    if (value !== undefined) Object.assign(output, { [rename(name)]: value })
+    if (value !== undefined) Object.assign(output, { [name]: value })
   }
   return output
 }

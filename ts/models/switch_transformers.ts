@@ -19,6 +19,7 @@ import {
 import { type FloatsInput, InputTensors, type MaskInput } from './inputs.js'
 import { fill_output, type ModelOutput, MoEModelOutput, Seq2SeqMoEModelOutput, Seq2SeqMoEOutput } from './outputs.js'
 import { PreTrainedModel } from './pretrained_model.js'
+import { one_hot, router_probabilities } from './router_outputs.js'
 
 /** The base of the models that read tokens. */
 export abstract class SwitchTransformersPreTrainedModel<Inputs, Output> extends PreTrainedModel<Inputs, Output> {
@@ -27,13 +28,12 @@ export abstract class SwitchTransformersPreTrainedModel<Inputs, Output> extends 
     parts: ForwardParts,
     inputs: ConditionalGenerationInputs,
     output: T,
-    rename?: (name: string) => string,
   ): Promise<T> {
     // Before the inputs are looked at: a disposed model says so whatever it is given.
     const model = this.handle.id
     const { request, tensors, past_key_values } = prepare_forward(parts, this.config, this.handle, inputs)
     const answer = await this.handle.call('model_forward', { model, ...request }, tensors)
-    fill_output(output, request.outputs, answer.tensors, rename)
+    fill_output(output, request.outputs, answer.tensors)
     const cache = returned_cache(this.handle, past_key_values, answer.reply)
     return cache === undefined ? output : Object.assign(output, { past_key_values: cache })
   }
@@ -116,8 +116,7 @@ export class SwitchTransformersEncoderModel extends SwitchTransformersPreTrained
 
   /** The reference's forward pass. */
   async forward(inputs: EncoderInputs): Promise<MoEModelOutput> {
-    const rename = (name: string) => name.replace(/^encoder_/, '')
-    return this._run({ decoder: false, head: false }, inputs, new MoEModelOutput(), rename)
+    return this._run({ decoder: false, head: false }, inputs, new MoEModelOutput())
   }
 }
 
@@ -162,8 +161,9 @@ export class SwitchTransformersTop1Router extends SwitchTransformersModule<Route
   async _compute_router_probabilities(
     inputs: ModuleInputs | FloatsInput,
   ): Promise<[router_probs: Tensor<'float32'>, router_logits: Tensor<'float32'>]> {
-    const found = await this._run_module('_compute_router_probabilities', inputs, ['router_probs', 'router_logits'])
-    return [found.get('router_probs') as Tensor<'float32'>, found.get('router_logits') as Tensor<'float32'>]
+    const found = await this._run_module('_compute_router_probabilities', inputs, ['router_logits'])
+    const logits = found.get('router_logits') as Tensor<'float32'>
+    return [router_probabilities(logits, this.config.router_dtype), logits]
   }
 
   /**
@@ -171,9 +171,10 @@ export class SwitchTransformersTop1Router extends SwitchTransformersModule<Route
    * no room, the chosen expert's probability float32 [rows, tokens, 1], and the logits float32 [rows, tokens, experts].
    */
   async forward(inputs: ModuleInputs | FloatsInput): Promise<RouterOutput> {
-    const names = ['expert_index', 'expert_probs', 'router_logits']
-    const found = await this._run_module('forward', inputs, names)
-    return names.map((name) => found.get(name)) as RouterOutput
+    const found = await this._run_module('forward', inputs, ['router_logits', 'routes'])
+    const logits = found.get('router_logits') as Tensor<'float32'>
+    const probs = router_probabilities(logits, this.config.router_dtype).max(-1, true)
+    return [one_hot(found.get('routes') as Tensor<'int32'>, this.config.num_experts), probs, logits]
   }
 }
 
@@ -187,6 +188,8 @@ export class SwitchTransformersSparseMLP extends SwitchTransformersModule<Tensor
 
   /** What the experts make of the hidden states, float32 [rows, tokens, d_model]; 0 for tokens that found no room. */
   async forward(inputs: ModuleInputs | FloatsInput): Promise<Tensor<'float32'>> {
-    return (await this._run_module('forward', inputs, ['hidden_states'])).get('hidden_states') as Tensor<'float32'>
+    return (await this._run_module('forward', inputs, ['last_hidden_state'])).get(
+      'last_hidden_state',
+    ) as Tensor<'float32'>
   }
 }
