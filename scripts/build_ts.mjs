@@ -71,7 +71,11 @@ async function bundle_all() {
     platform: 'node',
     plugins: [glue],
   })
-  await bundle({ input: { node }, output: { format: 'cjs', entryFileNames: '[name].cjs' }, platform: 'node' })
+  await bundle({
+    input: { node },
+    output: { format: 'cjs', entryFileNames: '[name].cjs', chunkFileNames: '[name]-[hash].cjs' },
+    platform: 'node',
+  })
   await bundle({ input: { browser }, output: esm, platform: 'browser' })
   await bundle({
     input: { wasm_worker: 'ts/backend/wasm_worker.ts' },

@@ -91,7 +91,7 @@ describe('installed with the package of its platform', () => {
     const outcome = run(folder(), process.execPath, [
       `${root}node_modules/typescript/bin/tsc`,
       ...['--noEmit', '--strict', '--module', module, '--target', 'es2022', '--lib', 'es2023,esnext.disposable,dom'],
-      ...['--skipLibCheck', 'false', '--types', '', 'types.mts', 'types.cts'],
+      ...['--skipLibCheck', 'false', 'types.mts', 'types.cts'],
     ])
     expect(outcome, outcome.stdout).toMatchObject({ status: 0 })
   })
