@@ -32,7 +32,7 @@ describe('offline', () => {
   it.each([
     ['local_files_only', { local_files_only: true }, {}],
     ['HF_HUB_OFFLINE', {}, { HF_HUB_OFFLINE: '1' }],
-    ['TRANSFORMERS_OFFLINE', {}, { TRANSFORMERS_OFFLINE: 'true' }],
+    ['TRANSFORMERS_OFFLINE', { local_files_only: false }, { TRANSFORMERS_OFFLINE: 'true' }],
   ])('reads the cache, and names what it lacks, with %s', async (_, options, variables) => {
     await (await hub.open()).read('config.json')
     hub.server.reset()
