@@ -26,6 +26,9 @@ const BLOCK_ROWS: usize = 252;
 /// Rows from which it pays to widen half-precision weights once rather than in each tile.
 const WIDEN_FROM: usize = 13;
 
+/// Rows (or features) from which it pays to copy what is read again and again to where vectors do not cross cache lines.
+const COPY_FROM: usize = 48;
+
 /// Where the product's operands lie. `y` has the same rows as `x` and a column per feature of `w`.
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
@@ -97,22 +100,34 @@ pub(crate) struct Tile<T> {
 #[inline(always)]
 unsafe fn product_of<S: Simd, E: Element>(block: Block<'_>, w: *const E::Bits, features: Range<usize>) {
     let cols = block.w.cols;
-    let widen = E::WIDENS && block.n >= WIDEN_FROM;
-    let mut wide = widen.then(|| scratch::take("widened weights", PANEL * RUN.min(cols)).ok()).flatten();
+    let longest = cols.min(RUN).next_multiple_of(scratch::ALIGNMENT);
+    let copy_w = block.n >= if E::WIDENS { WIDEN_FROM } else { COPY_FROM };
+    let copy_x = block.n >= COPY_FROM && features.len() >= COPY_FROM;
+    // Without memory for a copy it does without.
+    let mut w_copy = copy_w.then(|| scratch::take("copied weights", PANEL * longest).ok()).flatten();
+    let rows = block.n.min(BLOCK_ROWS);
+    let mut x_copy = copy_x.then(|| scratch::take("copied inputs", rows * longest).ok()).flatten();
     let mut row = 0;
     while row < block.n {
         let rows = (block.n - row).min(BLOCK_ROWS);
         let mut start = 0;
         while start < cols {
             let len = (cols - start).min(RUN);
-            let mut feature = features.start;
-            while feature < features.end {
-                let count = (features.end - feature).min(PANEL);
-                // SAFETY: all offsets lie within the operands, as the caller promises.
-                unsafe {
+            // SAFETY: all offsets lie within the operands, as the caller promises, and within the copies.
+            unsafe {
+                let mut x = (block.x.as_ptr().add(row * block.x_stride + start), block.x_stride);
+                if let Some(copy) = &mut x_copy {
+                    for i in 0..rows {
+                        copy_run::<S, F32>(x.0.add(i * x.1), len, copy.as_mut_ptr().add(i * longest));
+                    }
+                    x = (copy.as_ptr(), longest);
+                }
+                let mut feature = features.start;
+                while feature < features.end {
+                    let count = (features.end - feature).min(PANEL);
                     let tile = Tile {
-                        x: block.x.as_ptr().add(row * block.x_stride + start),
-                        x_stride: block.x_stride,
+                        x: x.0,
+                        x_stride: x.1,
                         w: w.add(feature * cols + start),
                         w_stride: cols,
                         len,
@@ -120,19 +135,19 @@ unsafe fn product_of<S: Simd, E: Element>(block: Block<'_>, w: *const E::Bits, f
                         y_stride: block.y_stride,
                         add: start > 0,
                     };
-                    match &mut wide {
-                        Some(wide) => {
+                    match &mut w_copy {
+                        Some(copy) => {
                             for i in 0..count {
-                                widen_run::<S, E>(tile.w.add(i * cols), len, wide.as_mut_ptr().add(i * len));
+                                copy_run::<S, E>(tile.w.add(i * cols), len, copy.as_mut_ptr().add(i * longest));
                             }
                             let Tile { x, x_stride, len, y, y_stride, add, .. } = tile;
-                            let tile = Tile { x, x_stride, w: wide.as_ptr(), w_stride: len, len, y, y_stride, add };
+                            let tile = Tile { x, x_stride, w: copy.as_ptr(), w_stride: longest, len, y, y_stride, add };
                             panel::<S, F32>(tile, rows, count);
                         }
                         None => panel::<S, E>(tile, rows, count),
                     }
+                    feature += count;
                 }
-                feature += count;
             }
             start += len;
         }
@@ -141,7 +156,7 @@ unsafe fn product_of<S: Simd, E: Element>(block: Block<'_>, w: *const E::Bits, f
 }
 
 #[inline(always)]
-unsafe fn widen_run<S: Simd, E: Element>(from: *const E::Bits, len: usize, to: *mut f32) {
+unsafe fn copy_run<S: Simd, E: Element>(from: *const E::Bits, len: usize, to: *mut f32) {
     let mut i = 0;
     // SAFETY: both are valid for `len` elements.
     unsafe {
@@ -213,6 +228,30 @@ unsafe fn register_tile<S: Simd, E: Element, const ROWS: usize, const COLUMNS: u
         let zero = S::splat(0.0);
         let mut sums = [[zero; 4]; ROWS];
         let mut k = 0;
+        // Unrolled so that loads differ by constant offsets only.
+        while k + S::UNROLL * S::N <= tile.len {
+            let mut xs = [tile.x; ROWS];
+            for r in 0..ROWS {
+                xs[r] = tile.x.add(r * tile.x_stride + k);
+            }
+            let mut ws = [tile.w; COLUMNS];
+            for c in 0..COLUMNS {
+                ws[c] = tile.w.add(c * tile.w_stride + k);
+            }
+            for u in 0..S::UNROLL {
+                let mut x = [zero; ROWS];
+                for r in 0..ROWS {
+                    x[r] = S::load(xs[r].add(u * S::N));
+                }
+                for c in 0..COLUMNS {
+                    let w = E::load::<S>(ws[c].add(u * S::N));
+                    for r in 0..ROWS {
+                        sums[r][c] = S::fma(x[r], w, sums[r][c]);
+                    }
+                }
+            }
+            k += S::UNROLL * S::N;
+        }
         while k + S::N <= tile.len {
             let mut x = [zero; ROWS];
             for r in 0..ROWS {

@@ -12,42 +12,48 @@ thread_local! {
 const MAX_KEPT: usize = 8;
 const MAX_KEPT_ELEMENTS: usize = 16 << 20;
 
-/// A buffer of float32 with unspecified contents, returned to its thread when dropped.
+/// A buffer of float32 with unspecified contents, aligned to a cache line, returned to its thread when dropped.
 pub(crate) struct Scratch {
     data: Vec<f32>,
+    start: usize,
     len: usize,
 }
 
+/// Elements that a buffer's start is aligned to: a cache line, and the widest vector.
+pub(crate) const ALIGNMENT: usize = 16;
+
 /// Takes a buffer of `len` elements; [`KernelError::TooLarge`] when there is no memory for it.
 pub(crate) fn take(what: &'static str, len: usize) -> Result<Scratch, KernelError> {
+    let needed = len.checked_add(ALIGNMENT).ok_or(KernelError::TooLarge { what })?;
     let mut data = FREE
         .with(|free| {
             let mut free = free.borrow_mut();
             // The smallest that is large enough, else the largest.
             let best = (0..free.len()).min_by_key(|&i| match free[i].len() {
-                have if have >= len => (0, have),
+                have if have >= needed => (0, have),
                 have => (1, usize::MAX - have),
             });
             best.map(|i| free.swap_remove(i))
         })
         .unwrap_or_default();
-    if data.len() < len {
-        data.try_reserve_exact(len - data.len()).map_err(|_| KernelError::TooLarge { what })?;
-        data.resize(len, 0.0);
+    if data.len() < needed {
+        data.try_reserve_exact(needed - data.len()).map_err(|_| KernelError::TooLarge { what })?;
+        data.resize(needed, 0.0);
     }
-    Ok(Scratch { data, len })
+    let start = data.as_ptr().align_offset(ALIGNMENT * size_of::<f32>()).min(ALIGNMENT);
+    Ok(Scratch { data, start, len })
 }
 
 impl Deref for Scratch {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.data[..self.len]
+        &self.data[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.data[..self.len]
+        &mut self.data[self.start..self.start + self.len]
     }
 }
 

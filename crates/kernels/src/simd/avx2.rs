@@ -43,6 +43,7 @@ impl Simd for Avx2 {
     type V = __m256;
     const N: usize = 8;
     const FMA: bool = true;
+    const UNROLL: usize = 4;
     const TILE_ROWS: usize = 3;
 
     #[inline(always)]

@@ -29,6 +29,7 @@ impl Simd for Avx512 {
     type V = __m512;
     const N: usize = 16;
     const FMA: bool = true;
+    const UNROLL: usize = 4;
     const TILE_ROWS: usize = 6;
 
     #[inline(always)]

@@ -42,6 +42,7 @@ impl Simd for Generic {
     type V = [f32; 4];
     const N: usize = 4;
     const FMA: bool = FMA;
+    const UNROLL: usize = 1;
     const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
 
     #[inline(always)]

@@ -25,6 +25,8 @@ pub(crate) trait Simd: Copy {
     const N: usize;
     /// Whether `fma` rounds once.
     const FMA: bool;
+    /// Vectors per turn of the matrix product's innermost loop.
+    const UNROLL: usize;
     /// Rows of the tile that the matrix product keeps in registers; its columns are 4.
     const TILE_ROWS: usize;
 

@@ -24,6 +24,7 @@ impl Simd for Simd128 {
     type V = v128;
     const N: usize = 4;
     const FMA: bool = false;
+    const UNROLL: usize = 1;
     const TILE_ROWS: usize = 2;
 
     #[inline(always)]
