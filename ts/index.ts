@@ -18,4 +18,6 @@ export {
   type RepositoryOptions,
 } from './hub/index.js'
 export * from './models/index.js'
+export * from './pipelines/index.js'
 export * from './tensor.js'
+export * from './tokenizer/index.js'

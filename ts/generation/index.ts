@@ -1,4 +1,5 @@
 export { GenerationConfig } from './configuration.js'
+export { type FilledSpans, type FillSpansOptions, fill_spans } from './fill_spans.js'
 export { GenerateOutput } from './generate.js'
 export { LogitsProcessor, type LogitsProcessorFunction, LogitsProcessorList } from './logits_process.js'
 export type { GenerationOptions } from './options.js'

@@ -3,7 +3,7 @@
 import { OptionError } from '../errors.js'
 import { Callable } from '../utils/callable.js'
 import { show } from '../utils/json.js'
-import type { StreamerTokenizer } from './streamers.js'
+import type { StreamerTokenizer } from './incremental_decoder.js'
 
 /** Gets the ids of each sequence so far, start token included; says which of them end. */
 export type StoppingCriteriaFunction = (input_ids: number[][], scores?: number[][]) => boolean[] | boolean

@@ -1,7 +1,7 @@
 /** `stream`: tokens as they are chosen, as an async iterator. Nothing is computed until somebody asks for the next. */
 
 import { OptionError } from '../errors.js'
-import { IncrementalDecoder } from './incremental_decoder.js'
+import { incremental_decoder } from './incremental_decoder.js'
 import { type GenerationHost, join_arguments, prepare_generation } from './prepare.js'
 import { GenerationSession } from './session.js'
 
@@ -38,7 +38,7 @@ export async function* stream(
   try {
     const { tokenizer } = prepared
     const decoders = Array.from({ length: session.rows }, () =>
-      tokenizer === null ? null : new IncrementalDecoder(tokenizer),
+      tokenizer === null ? null : incremental_decoder(tokenizer),
     )
     const ends = end_tokens(prepared.options.eos_token_id)
     for (let done = false; !done; ) {

@@ -2,12 +2,9 @@
 
 import { InputError } from '../errors.js'
 import { write_stdout } from '../utils/console.js'
+import { type IncrementalDecoder, incremental_decoder, type StreamerTokenizer } from './incremental_decoder.js'
 
-/** What a streamer needs of a tokenizer. */
-export interface StreamerTokenizer {
-  decode(token_ids: number[] | bigint[], options?: Record<string, unknown>): string
-  readonly all_special_ids: readonly number[]
-}
+export type { StreamerTokenizer } from './incremental_decoder.js'
 
 /** The base of all streamers. */
 export abstract class BaseStreamer {
@@ -42,9 +39,9 @@ export class TextStreamer extends BaseStreamer {
   readonly #decode_options: Record<string, unknown>
   readonly #special: ReadonlySet<number>
   readonly #to_stdout: boolean
-  #tokens: number[] = []
-  /** How much of the decoded `#tokens` has been handed on. */
-  #printed = 0
+  readonly #decoder: IncrementalDecoder
+  /** Text that more tokens may still extend. */
+  #pending = ''
   #prompt_next = true
 
   constructor(tokenizer: StreamerTokenizer, options: TextStreamerOptions & Record<string, unknown> = {}) {
@@ -58,6 +55,7 @@ export class TextStreamer extends BaseStreamer {
     this.#token_callback = token_callback_function ?? null
     this.#decode_options = { skip_special_tokens: skip_special_tokens ?? true, ...decode_kwargs, ...more }
     this.#special = new Set(tokenizer.all_special_ids.map(Number))
+    this.#decoder = incremental_decoder(tokenizer, this.#decode_options)
   }
 
   put(value: bigint[][]): void {
@@ -73,9 +71,8 @@ export class TextStreamer extends BaseStreamer {
   }
 
   end(): void {
-    this.#flush()
     this.#prompt_next = true
-    if (this.#to_stdout) this.on_finalized_text('', true)
+    this.on_finalized_text(this.#rest(), true)
   }
 
   /** Called with each piece of text that is certain. Override to do something else with it. */
@@ -91,24 +88,23 @@ export class TextStreamer extends BaseStreamer {
       this.on_finalized_text(this.tokenizer.decode([id], this.#decode_options), false)
       return
     }
-    this.#tokens.push(id)
-    const text = this.tokenizer.decode(this.#tokens, this.#decode_options)
-    if (text.endsWith('\n')) {
-      this.#flush(text)
-      return
-    }
-    const certain = text.slice(0, certain_length(text))
-    if (certain.length <= this.#printed) return
-    this.on_finalized_text(certain.slice(this.#printed), false)
-    this.#printed = certain.length
+    this.#pending += this.#decoder.push(id)
+    const certain = this.#pending.endsWith('\n') ? this.#pending.length : certain_length(this.#pending)
+    if (certain === 0) return
+    this.on_finalized_text(this.#pending.slice(0, certain), false)
+    this.#pending = this.#pending.slice(certain)
   }
 
-  #flush(text?: string): void {
-    if (this.#tokens.length === 0) return
-    const all = text ?? this.tokenizer.decode(this.#tokens, this.#decode_options)
-    if (all.length > this.#printed) this.on_finalized_text(all.slice(this.#printed), false)
-    this.#tokens = []
-    this.#printed = 0
+  #flush(): void {
+    const text = this.#rest()
+    if (text.length > 0) this.on_finalized_text(text, false)
+  }
+
+  /** What has been held back. */
+  #rest(): string {
+    const text = this.#pending + this.#decoder.end()
+    this.#pending = ''
+    return text
   }
 }
 

@@ -1,4 +1,5 @@
 export { AutoConfig, AutoModel, AutoModelForSeq2SeqLM } from './auto.js'
+export { mean_pooling, normalize } from './embedding.js'
 export type { ConditionalGenerationInputs, EncoderInputs, Seq2SeqInputs } from './forward.js'
 export type { EncoderOutputs } from './inputs.js'
 export type { DtypeName, ModelOptions, ModelProgressEvent, PretrainedOptions } from './loading.js'
@@ -6,9 +7,11 @@ export { ModelOutput, MoEModelOutput, Seq2SeqMoEModelOutput, Seq2SeqMoEOutput } 
 export { PastKeyValues } from './past_key_values.js'
 export { type InitOptions, type ModelInfo, PreTrainedModel } from './pretrained_model.js'
 export type { SaveOptions } from './saving.js'
+export { ScoreOutput } from './scoring.js'
 export {
   type ModuleInputs,
   type RouterOutput,
+  type ScoreInputs,
   SwitchTransformersEncoderModel,
   SwitchTransformersForConditionalGeneration,
   SwitchTransformersModel,

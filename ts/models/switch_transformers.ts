@@ -2,11 +2,12 @@
 
 import type { WireTensor } from '../backend/contract.js'
 import { unwire_all } from '../backend/wire.js'
+import { InputError } from '../errors.js'
 import { type GenerateOutput, generate } from '../generation/generate.js'
 import type { GenerationOptions } from '../generation/options.js'
 import type { GenerateArguments, GenerateExtras, IdsLike } from '../generation/prepare.js'
 import { type StreamedToken, stream } from '../generation/stream.js'
-import type { Tensor } from '../tensor.js'
+import { type Tensor, to_ids } from '../tensor.js'
 import {
   type ConditionalGenerationInputs,
   type EncoderInputs,
@@ -20,6 +21,7 @@ import { type FloatsInput, InputTensors, type MaskInput } from './inputs.js'
 import { fill_output, type ModelOutput, MoEModelOutput, Seq2SeqMoEModelOutput, Seq2SeqMoEOutput } from './outputs.js'
 import { PreTrainedModel } from './pretrained_model.js'
 import { one_hot, router_probabilities } from './router_outputs.js'
+import { type ScoreOutput, score_labels } from './scoring.js'
 
 /** The base of the models that read tokens. */
 export abstract class SwitchTransformersPreTrainedModel<Inputs, Output> extends PreTrainedModel<Inputs, Output> {
@@ -38,6 +40,11 @@ export abstract class SwitchTransformersPreTrainedModel<Inputs, Output> extends 
     return cache === undefined ? output : Object.assign(output, { past_key_values: cache })
   }
 }
+
+export type ScoreInputs = Pick<
+  ConditionalGenerationInputs,
+  'input_ids' | 'inputs_embeds' | 'encoder_outputs' | 'attention_mask' | 'labels' | 'decoder_attention_mask'
+>
 
 /** Encoder, decoder and language-modelling head: the model that generates. */
 export class SwitchTransformersForConditionalGeneration extends SwitchTransformersPreTrainedModel<
@@ -78,6 +85,18 @@ export class SwitchTransformersForConditionalGeneration extends SwitchTransforme
   generate(inputs: GenerateArguments | IdsLike, options?: GenerateExtras & GenerationOptions): Promise<Tensor<'int64'>>
   async generate(inputs: unknown, options?: unknown): Promise<Tensor<'int64'> | GenerateOutput> {
     return generate(this, inputs, options)
+  }
+
+  /**
+   * How probable `labels` are after the inputs: ln p per token and per row, -100 left out.
+   *
+   * @throws {InputError} for ids, masks and shapes that do not fit.
+   */
+  async score(inputs: ScoreInputs): Promise<ScoreOutput> {
+    if (!inputs?.labels) throw new InputError('score needs labels, the token ids whose probability is asked for.')
+    const { logits } = await this.forward(inputs)
+    const { data } = to_ids(inputs.labels, 'labels', { vocab_size: this.config.vocab_size, allow: [-100] })
+    return score_labels(logits as Tensor<'float32'>, data)
   }
 
   /**
