@@ -107,23 +107,38 @@ describe.each(CASES)('%s', (name) => {
     expect(Object.keys(output).sort()).toEqual(['encoder_last_hidden_state', 'logits'])
   })
 
-  test('greedy generations', async () => {
+  test('every generation', async () => {
     const generations = await read_json<Generation[]>(folder, 'generation.json')
-    const plain = generations.filter(({ options }) =>
-      Object.keys(options).every((option) => option === 'max_new_tokens'),
-    )
-    expect(plain.length).toBe(name === 'long' ? 0 : 1)
-    for (const { options, sequences } of plain) {
-      const ids = await model.generate({
+    expect(generations.length).toBe(name === 'long' ? 0 : 10)
+    const end = model.generation_config.eos_token_id as number
+    for (const { options, sequences, sequences_scores } of generations) {
+      const output = await model.generate({
         input_ids: input('input_ids'),
         attention_mask: input('attention_mask'),
+        do_sample: false,
         ...options,
+        return_dict_in_generate: true,
+        output_scores: true,
       })
-      expect(ids.type).toBe('int64')
-      expect(rows_of(ids)).toEqual(sequences)
+      expect(output.sequences.type).toBe('int64')
+      const rows = rows_of(output.sequences)
+      if (sequences_scores === undefined) {
+        expect([options, rows]).toEqual([options, sequences])
+        continue
+      }
+      // The reference fills finished rows of beam search with the end token rather than the padding token.
+      expect([options, rows.map((row) => up_to(row, end))]).toEqual([options, sequences.map((row) => up_to(row, end))])
+      for (const [row, score] of sequences_scores.entries()) {
+        expect(Math.abs(Number(output.sequences_scores?.data[row]) - score)).toBeLessThanOrEqual(1e-4)
+      }
     }
   })
 })
+
+function up_to(row: number[], end: number): number[] {
+  const index = row.indexOf(end)
+  return index < 0 ? row : row.slice(0, index + 1)
+}
 
 describe('the other models, on base', () => {
   const folder = fixture('parity/base')

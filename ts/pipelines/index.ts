@@ -45,7 +45,7 @@ type Generating = SwitchTransformersForConditionalGeneration
  */
 export async function pipeline<Task extends keyof Tasks | `translation_${string}`>(
   task: Task,
-  model: string | (Task extends 'feature-extraction' ? SwitchTransformersEncoderModel : Generating),
+  model: string | Generating | SwitchTransformersEncoderModel,
   options: PipelineOptions = {},
 ): Promise<Task extends keyof Tasks ? Tasks[Task] : TranslationPipeline> {
   const kind = typeof task === 'string' && task.startsWith('translation_') ? 'translation' : task
