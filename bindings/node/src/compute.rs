@@ -64,7 +64,7 @@ fn run(
         Some(pool) => pool,
         None => pool.insert(build_pool(default_threads()?)?),
     };
-    switch_engine::set_host(Host { backend: "native", now_ms, threads: pool.current_num_threads() });
+    switch_engine::set_host(Host { backend: "native", now_ms, threads: pool.current_num_threads(), available_memory });
     let sources = sources.iter().map(source::open).collect::<Result<Vec<_>, _>>()?;
     pool.install(|| switch_engine::call(operation, request, tensors, sources))
 }
@@ -109,4 +109,11 @@ fn default_threads() -> Result<usize, Failure> {
 fn now_ms() -> f64 {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1e3
+}
+
+/// `MemAvailable` of Linux; other systems are not asked.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -21,6 +21,9 @@ extern "C" {
     fn now_ms() -> f64;
 }
 
+/// What a WASM memory can grow to.
+const ADDRESS_SPACE: u64 = 4 << 30;
+
 fn host_now_ms() -> f64 {
     now_ms()
 }
@@ -28,7 +31,12 @@ fn host_now_ms() -> f64 {
 #[wasm_bindgen(start)]
 fn start() {
     panics::install_hook();
-    switch_engine::set_host(Host { backend: "wasm", now_ms: host_now_ms, threads: 1 });
+    switch_engine::set_host(Host {
+        backend: "wasm",
+        now_ms: host_now_ms,
+        threads: 1,
+        available_memory: || Some(ADDRESS_SPACE),
+    });
 }
 
 fn run(operation: &str, request: &str, tensors: &Array, sources: &Array) -> Result<Object, Failure> {

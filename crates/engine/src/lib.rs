@@ -24,6 +24,8 @@ pub struct Host {
     pub now_ms: fn() -> f64,
     /// Threads that kernels may use.
     pub threads: usize,
+    /// Bytes of memory that can be had without swapping, where the host knows.
+    pub available_memory: fn() -> Option<u64>,
 }
 
 static HOST: OnceLock<Host> = OnceLock::new();
@@ -35,6 +37,10 @@ pub fn set_host(host: Host) {
 
 fn now_ms() -> f64 {
     HOST.get().map_or(0.0, |host| (host.now_ms)())
+}
+
+fn available_memory() -> Option<u64> {
+    HOST.get().and_then(|host| (host.available_memory)())
 }
 
 fn backend() -> &'static str {

@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use crate::config::SwitchTransformersConfig;
 use crate::error::Result;
 use crate::parameters::{specs, Architecture, ParameterSpec, Parameters, Role};
-use crate::weight::{try_zeros, StorageDtype, Weight};
+use crate::weight::{out_of_memory, try_filled, try_zeros, StorageDtype, Weight};
 
 /// Which distribution to draw from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,16 +22,26 @@ pub enum Initializer {
     Paper,
 }
 
-/// Draws every parameter. A parameter's values depend on `seed` and its own name only.
+/// Draws every parameter. A parameter's values depend on `seed` and its own name only. More than `memory_bytes` of
+/// weights are refused before the first is drawn.
 pub fn initialise(
     config: &SwitchTransformersConfig,
     architecture: Architecture,
     seed: u64,
     initializer: Initializer,
     dtype: StorageDtype,
+    memory_bytes: Option<u64>,
 ) -> Result<Parameters> {
+    let specs = specs(config, architecture);
+    // Memory that the system promises and does not have ends the process when it is touched: look first.
+    let elements: u128 = specs.iter().map(|s| s.shape.iter().map(|d| *d as u128).product::<u128>()).sum();
+    let bytes = elements * dtype.size() as u128;
+    let limit = memory_bytes.map_or(usize::MAX as u128, u128::from);
+    if bytes > limit {
+        return Err(out_of_memory(bytes));
+    }
     let mut parameters = Parameters::default();
-    for spec in specs(config, architecture) {
+    for spec in specs {
         let weight = draw(config, &spec, seed, initializer, dtype)?;
         parameters.insert(spec.name, weight);
     }
@@ -45,7 +55,7 @@ fn draw(
     initializer: Initializer,
     dtype: StorageDtype,
 ) -> Result<Weight> {
-    let elements = spec.shape.iter().product();
+    let elements = spec.elements().ok_or_else(|| out_of_memory(u128::MAX))?;
     let factor = config.initializer_factor;
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ fnv1a(&spec.name));
     let normal = |rng: &mut ChaCha8Rng| -> f64 { StandardNormal.sample(rng) };
@@ -75,11 +85,13 @@ fn draw(
             Weight::from_f32(values, &spec.shape)
         }
         StorageDtype::Bf16 => {
-            let bits = (0..elements).map(|_| bf16::from_f32(next()).to_bits()).collect();
+            let mut bits = try_filled(elements, 0u16)?;
+            bits.iter_mut().for_each(|b| *b = bf16::from_f32(next()).to_bits());
             Weight::from_half_bits(bits, dtype, &spec.shape)
         }
         StorageDtype::F16 => {
-            let bits = (0..elements).map(|_| f16::from_f32(next()).to_bits()).collect();
+            let mut bits = try_filled(elements, 0u16)?;
+            bits.iter_mut().for_each(|b| *b = f16::from_f32(next()).to_bits());
             Weight::from_half_bits(bits, dtype, &spec.shape)
         }
     }
@@ -89,7 +101,7 @@ fn draw(
 fn deviation(config: &SwitchTransformersConfig, role: Role) -> f64 {
     let (d_model, d_kv) = (config.d_model as f64, config.d_kv as f64);
     match role {
-        Role::Embedding | Role::Head | Role::Router => 1.0,
+        Role::Embedding | Role::StackEmbedding | Role::Head | Role::Router => 1.0,
         Role::Query => (d_model * d_kv).powf(-0.5),
         // An expert's `wo` too: the reference draws it with d_model, not d_ff.
         Role::KeyOrValue | Role::RelativeBias | Role::DenseIn | Role::ExpertIn | Role::ExpertOut => d_model.powf(-0.5),

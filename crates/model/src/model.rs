@@ -30,7 +30,8 @@ pub enum Tokens<'a> {
 }
 
 struct Sequence {
-    shared: Weight,
+    encoder_embedding: Weight,
+    decoder_embedding: Weight,
     encoder: Stack,
     decoder: Option<Stack>,
     head: Option<Weight>,
@@ -72,12 +73,19 @@ impl SwitchTransformers {
                     false => None,
                 };
                 let shared = parameters.get("shared.weight")?;
+                // Untied models have an embedding per stack beside the shared one.
+                let embedding = |stack: &str, has: bool| match has && !config.tie_word_embeddings {
+                    true => parameters.get(&format!("{stack}.embed_tokens.weight")),
+                    false => Ok(shared.clone()),
+                };
+                let encoder_embedding = embedding("encoder", true)?;
+                let decoder_embedding = embedding("decoder", architecture.has_decoder())?;
                 let head = match architecture == Architecture::ConditionalGeneration {
                     true if config.tie_word_embeddings => Some(shared.clone()),
                     true => Some(parameters.get("lm_head.weight")?),
                     false => None,
                 };
-                Parts::Sequence(Box::new(Sequence { shared, encoder, decoder, head }))
+                Parts::Sequence(Box::new(Sequence { encoder_embedding, decoder_embedding, encoder, decoder, head }))
             }
         };
         Ok(Self { config, architecture, policy, parameters, bank: Arc::new(bank), parts })
@@ -99,10 +107,9 @@ impl SwitchTransformers {
         &self.policy
     }
 
-    fn embed(&self, tokens: Tokens<'_>) -> Result<Tensor> {
-        let shared = &self.sequence("embeddings")?.shared;
+    fn embed(&self, tokens: Tokens<'_>, table: &Weight) -> Result<Tensor> {
         match tokens {
-            Tokens::Ids(ids) => ops::embedding(shared, ids),
+            Tokens::Ids(ids) => ops::embedding(table, ids),
             Tokens::Embeds(x) => {
                 let (_, width) = ops::flat_dims(&x)?;
                 if width != self.config.d_model {
@@ -131,8 +138,8 @@ impl SwitchTransformers {
 
     /// The encoder's output `[tokens, d_model]`.
     pub fn encode(&self, tokens: Tokens<'_>, rows: &Rows, trace: &mut Trace) -> Result<Tensor> {
-        let encoder = &self.sequence("encoder")?.encoder;
-        encoder.encode(self.embed(tokens)?, rows, &self.policy, &self.bank, trace)
+        let parts = self.sequence("encoder")?;
+        parts.encoder.encode(self.embed(tokens, &parts.encoder_embedding)?, rows, &self.policy, &self.bank, trace)
     }
 
     /// The decoder's output `[tokens, d_model]` of a whole pass; row `i` reads encoder row `i`.
@@ -152,7 +159,16 @@ impl SwitchTransformers {
         let key_values = self.cross_key_values(encoder_hidden_states)?;
         let row_of: Vec<usize> = (0..rows.count()).collect();
         let cross = CrossRows { encoder_rows, row_of: &row_of };
-        decoder.decode(self.embed(tokens)?, rows, cross, &key_values, None, &self.policy, &self.bank, trace)
+        decoder.decode(
+            self.embed(tokens, &self.sequence("decoder")?.decoder_embedding)?,
+            rows,
+            cross,
+            &key_values,
+            None,
+            &self.policy,
+            &self.bank,
+            trace,
+        )
     }
 
     fn cross_key_values(&self, encoder_hidden_states: &Tensor) -> Result<Vec<CrossKeyValues>> {
@@ -205,7 +221,7 @@ impl SwitchTransformers {
             row_of.push(cache.row_of_slot[slot]);
         }
         let rows = Rows::new(inputs.iter().map(|(_, len)| *len).collect(), mask.map(<[u8]>::to_vec))?;
-        let x = self.embed(tokens)?;
+        let x = self.embed(tokens, &self.sequence("decoder")?.decoder_embedding)?;
         let (encoder_rows, cross) = (Arc::clone(&cache.encoder_rows), Arc::clone(&cache.cross));
         let cross_rows = CrossRows { encoder_rows: &encoder_rows, row_of: &row_of };
         cache.advance(&segments, rows.mask());

@@ -47,6 +47,8 @@ impl Architecture {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Embedding,
+    /// A stack's own embedding, which untied models have beside the shared one.
+    StackEmbedding,
     Head,
     Norm,
     Query,
@@ -59,6 +61,13 @@ pub enum Role {
     ExpertOut,
     Router,
     RouterBias,
+}
+
+impl ParameterSpec {
+    /// Elements, or `None` past the address space.
+    pub fn elements(&self) -> Option<usize> {
+        self.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
+    }
 }
 
 /// One parameter.
@@ -104,6 +113,10 @@ impl Specs<'_> {
 
     fn stack(&mut self, name: &str, sparse: &[bool], decoder: bool) {
         let d = self.config.d_model;
+        if !self.config.tie_word_embeddings {
+            let shape = [self.config.vocab_size, d];
+            self.push(format!("{name}.embed_tokens.weight"), &shape, Role::StackEmbedding);
+        }
         for (i, &is_sparse) in sparse.iter().enumerate() {
             let block = format!("{name}.block.{i}.layer");
             self.attention(&format!("{block}.0.SelfAttention"), i == 0);

@@ -153,15 +153,19 @@ impl Weight {
 
 /// A zeroed buffer, or `OUT_OF_MEMORY` where it cannot be had.
 pub fn try_zeros(len: usize) -> Result<Vec<f32>> {
+    try_filled(len, 0.0)
+}
+
+/// A buffer of `len` times `value`, or `OUT_OF_MEMORY` where it cannot be had.
+pub fn try_filled<T: Clone>(len: usize, value: T) -> Result<Vec<T>> {
     let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| {
-        let bytes = len as u64 * 4;
-        ModelError::new(
-            code::OUT_OF_MEMORY,
-            format!("could not allocate {bytes} bytes; use a smaller model, batch or length"),
-        )
-        .with_details(serde_json::json!({ "bytes": bytes }))
-    })?;
-    values.resize(len, 0.0);
+    values.try_reserve_exact(len).map_err(|_| out_of_memory(len as u128 * size_of::<T>() as u128))?;
+    values.resize(len, value);
     Ok(values)
+}
+
+/// The error for `bytes` that cannot be had.
+pub fn out_of_memory(bytes: u128) -> ModelError {
+    let message = format!("could not allocate {bytes} bytes; use a smaller model, batch or length, or a smaller dtype");
+    ModelError::new(code::OUT_OF_MEMORY, message).with_details(serde_json::json!({ "bytes": bytes as f64 }))
 }

@@ -83,15 +83,18 @@ fn encoder_input(
     options: &GenerationOptions,
     records: &mut Records,
 ) -> Result<EncoderInput, Failure> {
-    let given = ["input_ids", "inputs_embeds", "encoder_hidden_states"].into_iter().filter(|n| tensors.has(n)).count();
-    if given != 1 {
-        return Err(invalid(format!(
-            "found {given} of input_ids, inputs_embeds and encoder_outputs, expected exactly one of them"
-        )));
-    }
     if let Some((states, batch, len)) = tensors.vectors("encoder_hidden_states")? {
         let mask = tensors.mask("attention_mask", batch, &[len])?.map(|(mask, _)| mask);
-        return Ok(EncoderInput { states, rows: Rows::rectangle(batch, len, mask)?, ids: vec![Vec::new(); batch] });
+        // Ids beside the encoder's output serve the processors that look at them, as in the reference.
+        let ids = match tensors.ids("input_ids", model.config().vocab_size)? {
+            Some(ids) if ids.rows == batch => ids.ids.chunks_exact(ids.cols).map(<[u32]>::to_vec).collect(),
+            Some(ids) => return Err(invalid(format!("input_ids: found {} rows, expected {batch}", ids.rows))),
+            None => vec![Vec::new(); batch],
+        };
+        return Ok(EncoderInput { states, rows: Rows::rectangle(batch, len, mask)?, ids });
+    }
+    if tensors.has("input_ids") == tensors.has("inputs_embeds") {
+        return Err(invalid("expected exactly one of input_ids, inputs_embeds and encoder_outputs"));
     }
     let mut trace = records.encoder_trace();
     if let Some((embeds, batch, len)) = tensors.vectors("inputs_embeds")? {

@@ -157,7 +157,7 @@ pub fn init(call: Call<'_>) -> Result<Reply, Failure> {
     let policy = request.options.policy()?;
     let dtype = dtype(request.options.dtype.as_deref())?.unwrap_or(StorageDtype::F32);
     let config = SwitchTransformersConfig::from_json(&request.config)?;
-    let parameters = initialise(&config, architecture, request.seed, initializer, dtype)?;
+    let parameters = initialise(&config, architecture, request.seed, initializer, dtype, crate::available_memory())?;
     let model = SwitchTransformers::build(config, architecture, policy, parameters)?;
     let handle = handles::insert(Object::Model(Arc::new(model)), None)?;
     Ok(reply(json!({ "model": handle })))

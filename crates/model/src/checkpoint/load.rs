@@ -13,7 +13,7 @@ use crate::error::{code, ModelError, Result};
 use crate::model::SwitchTransformers;
 use crate::parameters::{specs, Architecture, ParameterSpec, Parameters};
 use crate::routing::RoutingPolicy;
-use crate::weight::{try_zeros, StorageDtype, Weight};
+use crate::weight::{out_of_memory, try_filled, try_zeros, StorageDtype, Weight};
 
 /// Names listed in an error's message; all are in its details.
 const LISTED: usize = 8;
@@ -106,7 +106,7 @@ impl Loader {
                 return Weight::from_mapped(bytes, target, &spec.shape);
             }
         }
-        let elements = spec.shape.iter().product();
+        let elements = spec.elements().ok_or_else(|| out_of_memory(u128::from(info.elements()) * 4))?;
         match target {
             StorageDtype::F32 => {
                 let mut values = try_zeros(elements)?;
@@ -114,12 +114,12 @@ impl Loader {
                 Weight::from_f32(values, &spec.shape)
             }
             StorageDtype::F16 => {
-                let mut values = vec![half::f16::ZERO; elements];
+                let mut values = try_filled(elements, half::f16::ZERO)?;
                 self.checkpoint.read_f16(info, &mut values)?;
                 Weight::from_half_bits(values.reinterpret_into(), target, &spec.shape)
             }
             StorageDtype::Bf16 => {
-                let mut values = vec![half::bf16::ZERO; elements];
+                let mut values = try_filled(elements, half::bf16::ZERO)?;
                 self.checkpoint.read_bf16(info, &mut values)?;
                 Weight::from_half_bits(values.reinterpret_into(), target, &spec.shape)
             }
@@ -197,6 +197,8 @@ fn stored<'a>(checkpoint: &'a Checkpoint, name: &str) -> Option<&'a TensorInfo> 
     let others: &[&str] = match name {
         SHARED => &["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"],
         HEAD => &[DECODER_HEAD],
+        // switch-c-2048 unties the head and yet stores one embedding for all.
+        "encoder.embed_tokens.weight" | "decoder.embed_tokens.weight" => &[SHARED],
         _ => &[],
     };
     checkpoint.get(name).or_else(|| others.iter().find_map(|other| checkpoint.get(other)))
