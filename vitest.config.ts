@@ -10,6 +10,9 @@ const conformance = (backend: 'native' | 'wasm') => ({
   },
 })
 
+/** What measures time or memory: run last and one at a time, since the other suites would be measured too. */
+const measuring = ['test/node/event_loop.test.ts', 'test/node/dispose_memory.test.ts', 'test/node/abort_leaks.test.ts']
+
 export default defineConfig({
   test: {
     testTimeout: 60_000,
@@ -19,7 +22,11 @@ export default defineConfig({
     projects: [
       conformance('native'),
       conformance('wasm'),
-      { extends: true, test: { name: 'node-only', include: ['test/node/**/*.test.ts'] } },
+      { extends: true, test: { name: 'node-only', include: ['test/node/**/*.test.ts'], exclude: measuring } },
+      {
+        extends: true,
+        test: { name: 'measuring', include: measuring, maxWorkers: 1, sequence: { groupOrder: 1 } },
+      },
       {
         extends: true,
         test: {
@@ -27,6 +34,7 @@ export default defineConfig({
           include: ['test/packaging/**/*.test.ts'],
           testTimeout: 300_000,
           hookTimeout: 300_000,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
