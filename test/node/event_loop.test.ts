@@ -29,15 +29,16 @@ async function latest_tick(work: Promise<unknown>): Promise<number> {
 }
 
 describe.each(['native', 'wasm'] as const)('%s', (backend) => {
-  // Other processes on the machine delay timers too: what must hold is that the library does not.
+  // Other processes on the machine delay timers too: what they cost is measured first.
   test(`a timer is never ${LATEST_MS} ms late while a generation runs`, { retry: 3, timeout: 120_000 }, async () => {
     await using model = await SwitchTransformersForConditionalGeneration.from_pretrained(folder, { backend })
     const input_ids = Array.from({ length: 16 }, (_, row) =>
       Array.from({ length: 24 }, (_, i) => 3 + ((row * 7 + i) % 20)),
     )
+    const delay_of_others = await latest_tick(new Promise((resolve) => setTimeout(resolve, 1000)))
     const generation = model
       .generate({ input_ids, max_new_tokens: 1_000_000, eos_token_id: null, max_time: SECONDS })
       .then((ids) => expect(ids.dims[1]).toBeGreaterThan(10))
-    expect(await latest_tick(generation)).toBeLessThan(LATEST_MS)
+    expect(await latest_tick(generation)).toBeLessThan(LATEST_MS + delay_of_others)
   })
 })

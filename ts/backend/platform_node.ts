@@ -15,7 +15,9 @@ const WORKER = new URL('./wasm_worker_node.js', import.meta.url)
 const BUILT_WORKER = new URL('../../dist/wasm_worker_node.js', import.meta.url)
 
 function worker_port(url: string | URL | undefined): WorkerPort {
-  const worker = new Worker(url ?? (existsSync(fileURLToPath(WORKER)) ? WORKER : BUILT_WORKER))
+  const script = url ?? (existsSync(fileURLToPath(WORKER)) ? WORKER : BUILT_WORKER)
+  // Flags of the process, such as --input-type, are about its own script.
+  const worker = new Worker(script, { execArgv: [] })
   return {
     post: (message, transfer) => worker.postMessage(message, transfer),
     listen(on_message, on_failure) {

@@ -124,7 +124,7 @@ async function start_wasm(): Promise<WasmBackend> {
     if (backend !== undefined && backend.failure === null) return backend
   }
   const { worker_url, ...origin } = wasm_settings()
-  const started = (async () => WasmBackend.start(backend_platform().start_worker(worker_url), origin))()
+  const started = WasmBackend.start(() => backend_platform().start_worker(worker_url), origin)
   wasm = started
   try {
     return await started

@@ -12,50 +12,36 @@ interface Pending {
 /** The keys under which replies name handles. */
 const HANDLES = ['checkpoint', 'load', 'model', 'past_key_values', 'plan', 'session'] as const
 
+/** How long a worker that holds nothing is kept for the next call. Starting another takes about as long. */
+const IDLE_MS = 200
+
+/**
+ * Runs the module in a worker. WASM memory never shrinks, so the worker is ended when nothing lives in it any more, and
+ * started again by the next call: that is how `dispose` gives memory back.
+ */
 export class WasmBackend implements Backend {
   readonly name = 'wasm'
   failure: Error | null = null
-  readonly #port: WorkerPort
+  readonly #start_worker: () => WorkerPort
+  readonly #origin: WasmOrigin
   readonly #pending = new Map<number, Pending>()
   readonly #handles = new Set<number>()
+  #worker: Promise<WorkerPort> | null = null
+  #calls = 0
   #next = 1
-  #ready = false
+  #idle: ReturnType<typeof setTimeout> | undefined
 
-  private constructor(port: WorkerPort) {
-    this.#port = port
+  private constructor(start_worker: () => WorkerPort, origin: WasmOrigin) {
+    this.#start_worker = start_worker
+    this.#origin = origin
   }
 
   /** Starts a worker and its module. Rejects when it cannot be started, and leaves nothing behind then. */
-  static async start(port: WorkerPort, origin: WasmOrigin): Promise<WasmBackend> {
-    const backend = new WasmBackend(port)
-    await new Promise<void>((resolve, reject) => {
-      port.listen(
-        (message) => {
-          if (message.type === 'ready') {
-            backend.#ready = true
-            backend.#rest()
-            resolve()
-          } else if (message.type === 'failed') {
-            backend.#die(from_wire(message.message))
-            reject(backend.failure)
-          } else {
-            backend.#receive(message)
-          }
-        },
-        (error) => {
-          backend.#die(new InternalError(`The WASM worker ended: ${error.message}`, { cause: error }))
-          reject(backend.failure)
-        },
-      )
-      port.ref?.()
-      port.post({ type: 'init', origin })
-    })
+  static async start(start_worker: () => WorkerPort, origin: WasmOrigin): Promise<WasmBackend> {
+    const backend = new WasmBackend(start_worker, origin)
+    await backend.#wake()
+    backend.#rest()
     return backend
-  }
-
-  /** How many handles (models, sessions, …) live in this instance. */
-  get live_handles(): number {
-    return this.#handles.size
   }
 
   async call<N extends OperationName>(
@@ -64,38 +50,82 @@ export class WasmBackend implements Backend {
     tensors: WireTensor[] = [],
     sources: Source[] = [],
   ): Promise<{ reply: Operations[N]['reply']; tensors: WireTensor[] }> {
-    if (this.failure !== null) throw dead(this.failure)
-    const id = this.#next++
-    const result = new Promise<{ reply: Operations[N]['reply']; tensors: WireTensor[] }>((resolve, reject) => {
-      this.#pending.set(id, { resolve: resolve as Pending['resolve'], reject })
-    })
-    this.#port.ref?.()
+    this.#calls++
     try {
-      this.#port.post({
-        type: 'call',
-        id,
-        name,
-        request: JSON.stringify(request),
-        tensors,
-        sources: sources.map(plain),
+      const port = await this.#wake()
+      const id = this.#next++
+      const message = { type: 'call' as const, id, name, request: JSON.stringify(request), tensors }
+      const answer = await new Promise<{ reply: Operations[N]['reply']; tensors: WireTensor[] }>((resolve, reject) => {
+        this.#pending.set(id, { resolve: resolve as Pending['resolve'], reject })
+        port.ref?.()
+        try {
+          port.post({ ...message, sources: sources.map(plain) })
+        } catch (cause) {
+          this.#pending.delete(id)
+          reject(new InternalError(`A call could not be sent to the WASM worker: ${String(cause)}`, { cause }))
+        }
       })
-    } catch (error) {
-      this.#pending.delete(id)
+      this.#track(name, request, answer.reply)
+      return answer
+    } finally {
+      this.#calls--
+      // Whether a handle was known or not, it is not there after its release.
+      if (name === 'release') this.#handles.delete((request as { handle: number }).handle)
       this.#rest()
-      throw new InternalError(`A call could not be sent to the WASM worker: ${String(error)}`, { cause: error })
     }
-    const answer = await result
-    this.#track(name, request, answer.reply)
-    return answer
   }
 
   async terminate(): Promise<void> {
-    if (this.failure === null) this.#die(new DisposedError('The WASM backend has been terminated.'))
-    await this.#port.terminate()
+    const worker = this.#worker
+    this.#die(new DisposedError('The WASM backend has been terminated.'))
+    await (await worker?.catch(() => undefined))?.terminate()
   }
 
-  #receive(message: FromWorker): void {
-    if (message.type === 'ready' || message.type === 'failed') return
+  /** The worker, started if there is none. */
+  #wake(): Promise<WorkerPort> {
+    if (this.failure !== null) return Promise.reject(dead(this.failure))
+    clearTimeout(this.#idle)
+    if (this.#worker !== null) return this.#worker
+    const worker = this.#open((error) => {
+      // A worker that was put to sleep may say what it likes.
+      if (this.#worker === worker) this.#die(error)
+    })
+    this.#worker = worker
+    worker.catch(() => {
+      if (this.#worker === worker) this.#worker = null
+    })
+    return worker
+  }
+
+  /** Starts a worker; `on_end` is told when it ends after having worked. */
+  #open(on_end: (error: Error) => void): Promise<WorkerPort> {
+    return new Promise((resolve, reject) => {
+      const port = this.#start_worker()
+      let ready = false
+      const ended = (error: Error) => {
+        if (ready) on_end(error)
+        else reject(error)
+        void port.terminate().catch(() => {})
+      }
+      port.listen(
+        (message) => {
+          if (message.type === 'ready') {
+            ready = true
+            resolve(port)
+          } else if (message.type === 'failed') {
+            ended(from_wire(message.message))
+          } else {
+            this.#receive(message)
+          }
+        },
+        (error) => ended(new InternalError(`The WASM worker ended: ${error.message}`, { cause: error })),
+      )
+      port.ref?.()
+      port.post({ type: 'init', origin: this.#origin })
+    })
+  }
+
+  #receive(message: Exclude<FromWorker, { type: 'ready' | 'failed' }>): void {
     const pending = this.#pending.get(message.id)
     if (pending === undefined) return
     this.#pending.delete(message.id)
@@ -108,30 +138,42 @@ export class WasmBackend implements Backend {
       pending.reject(error)
       this.#die(error)
     }
-    this.#rest()
   }
 
-  /** Lets the process end when nothing is under way. */
+  /** Lets the process end when nothing is under way, and the worker when nothing lives in it. */
   #rest(): void {
-    if (this.#ready && this.#pending.size === 0) this.#port.unref?.()
+    if (this.#calls > 0 || this.#worker === null) return
+    const worker = this.#worker
+    void worker.then((port) => {
+      if (this.#calls === 0) port.unref?.()
+    })
+    if (this.#handles.size > 0) return
+    clearTimeout(this.#idle)
+    this.#idle = setTimeout(() => {
+      if (this.#calls > 0 || this.#handles.size > 0 || this.#worker !== worker) return
+      this.#worker = null
+      void worker.then((port) => port.terminate()).catch(() => {})
+    }, IDLE_MS)
+    ;(this.#idle as { unref?: () => void }).unref?.()
   }
 
   #die(reason: Error): void {
     if (this.failure !== null) return
     this.failure = reason
+    clearTimeout(this.#idle)
     for (const { reject } of this.#pending.values()) reject(dead(reason))
     this.#pending.clear()
     this.#handles.clear()
-    this.#port.unref?.()
-    void this.#port.terminate().catch(() => {})
+    void this.#worker
+      ?.then((port) => {
+        port.unref?.()
+        return port.terminate()
+      })
+      .catch(() => {})
   }
 
   #track(name: OperationName, request: object, reply: object): void {
-    if (name === 'release' || name === 'generation_finish') {
-      const { handle, session } = request as { handle?: number; session?: number }
-      this.#handles.delete(handle ?? session ?? 0)
-      return
-    }
+    if (name === 'generation_finish') this.#handles.delete((request as { session: number }).session)
     if (name === 'model_load_step' && 'model' in reply) this.#handles.delete((request as { load: number }).load)
     for (const key of HANDLES) {
       const handle = (reply as Record<string, unknown>)[key]
