@@ -52,15 +52,14 @@ pub fn feed_forward(
     expect_len("feed-forward input elements", x.len(), product("feed-forward input", n, d)?)?;
     expect_len("feed-forward output elements", out.len(), x.len())?;
     weights.check(d)?;
-    let d_ff = weights.wi.rows;
-    let group = Group { weights: *weights, rows: 0..n, hidden: 0..product("feed-forward hidden states", n, d_ff)? };
+    let group = Group { weights: *weights, rows: 0..n };
     both_products(x, d, std::slice::from_ref(&group), act, out)
 }
 
 /// `out[t] = routes.weight[t] · expert(x[t])` for the expert that token `t` is routed to, 0 for tokens that go nowhere.
 ///
 /// `x` and `out` are `[n, d]`; `expert` gives the weights of an expert that has tokens, once each, in ascending order, and
-/// its errors are returned. Experts may differ in `d_ff`. On error `out` is unspecified.
+/// its errors are returned. All have the same `d_ff`. On error `out` is unspecified.
 pub fn experts<'a>(
     x: &[f32],
     n: usize,
@@ -110,10 +109,8 @@ fn tokens_by_expert(routes: &Routes) -> Result<Vec<(usize, usize)>, KernelError>
 /// Rows that share weights.
 struct Group<'a> {
     weights: ExpertWeights<'a>,
-    /// Rows of the sorted input and of the results.
+    /// Rows of the sorted input, of the hidden states and of the results.
     rows: Range<usize>,
-    /// Elements of the buffer of hidden states.
-    hidden: Range<usize>,
 }
 
 /// One group per expert that has tokens, with its weights asked for and checked.
@@ -122,17 +119,16 @@ fn groups<'a>(
     d: usize,
     expert: &(dyn Fn(usize) -> Result<ExpertWeights<'a>, KernelError> + Sync),
 ) -> Result<Vec<Group<'a>>, KernelError> {
-    let mut groups = Vec::new();
-    let (mut row, mut hidden) = (0, 0usize);
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    let mut row = 0;
     for same in tokens.chunk_by(|a, b| a.0 == b.0) {
         let weights = expert(same[0].0)?;
         weights.check(d)?;
-        let what = "expert hidden states";
-        let end =
-            hidden.checked_add(product(what, same.len(), weights.wi.rows)?).ok_or(KernelError::TooLarge { what })?;
-        groups.push(Group { weights, rows: row..row + same.len(), hidden: hidden..end });
+        if let Some(first) = groups.first() {
+            expect_len("rows of wi", weights.wi.rows, first.weights.wi.rows)?;
+        }
+        groups.push(Group { weights, rows: row..row + same.len() });
         row += same.len();
-        hidden = end;
     }
     Ok(groups)
 }
@@ -161,7 +157,7 @@ fn tasks(groups: &[Group<'_>], shape: impl Fn(&Group<'_>) -> (usize, usize)) -> 
     for (index, group) in groups.iter().enumerate() {
         let (features, each) = cost(group);
         // Whole panels of weights.
-        let size = (target / each).max(1).next_multiple_of(gemm::PANEL).min(features.max(1));
+        let size = (target / each).max(1).next_multiple_of(gemm::TASK_FEATURES).min(features.max(1));
         for start in (0..features).step_by(size) {
             tasks.push(Task { group: index, features: start..(start + size).min(features) });
         }
@@ -177,20 +173,22 @@ fn both_products(
     act: Activation,
     out: &mut [f32],
 ) -> Result<(), KernelError> {
-    let mut hidden = scratch::take("feed-forward hidden states", groups.last().map_or(0, |group| group.hidden.end))?;
+    let Some((d_ff, rows)) = groups.last().map(|group| (group.weights.wi.rows, group.rows.end)) else { return Ok(()) };
+    let size = product("feed-forward hidden states", rows, d_ff)?;
+    let mut hidden = scratch::take("feed-forward hidden states", size)?;
     inner_products(x, d, groups, act, &mut hidden)?;
+    let inputs = gemm::prepare(&hidden, d_ff, groups.iter().map(|group| (group.rows.clone(), group.weights.wo)))?;
     let (hidden, results) = (&hidden[..], Disjoint::new(out));
     let tasks = tasks(groups, |group| (d, group.weights.wo.cols));
     parallel::for_each_task(tasks.len(), |index| {
         let task = &tasks[index];
-        let group = &groups[task.group];
-        let wo = group.weights.wo;
+        let Group { weights, rows } = &groups[task.group];
+        let x = &hidden[rows.start * d_ff..rows.end * d_ff];
         // SAFETY: a group's rows lie in the output, and tasks have no column of a row in common.
         unsafe {
-            let y = results.as_ptr().add(group.rows.start * d);
-            let x = &hidden[group.hidden.clone()];
-            let block = Block { x, x_stride: wo.cols, n: group.rows.len(), w: wo, y, y_stride: d };
-            gemm::product(block, task.features.clone());
+            let y = results.as_ptr().add(rows.start * d);
+            let block = Block { x, x_stride: d_ff, n: rows.len(), w: weights.wo, y, y_stride: d };
+            gemm::product(block, &inputs, task.group, task.features.clone());
         }
     });
     Ok(())
@@ -207,29 +205,26 @@ fn inner_products(
     let gated = groups.iter().any(|group| group.weights.wi_1.is_some());
     let mut gates = scratch::take("feed-forward gates", if gated { hidden.len() } else { 0 })?;
     let (hidden, gates) = (Disjoint::new(hidden), Disjoint::new(&mut gates));
+    let inputs = gemm::prepare(x, d, groups.iter().map(|group| (group.rows.clone(), group.weights.wi)))?;
     let tasks = tasks(groups, |group| (group.weights.wi.rows, d));
     parallel::for_each_task(tasks.len(), |index| {
         let task = &tasks[index];
-        let group = &groups[task.group];
-        let (n, d_ff) = (group.rows.len(), group.weights.wi.rows);
+        let Group { weights, rows } = &groups[task.group];
+        let d_ff = weights.wi.rows;
         let block = |w, to: &Disjoint<'_>| {
-            let x = &x[group.rows.start * d..group.rows.end * d];
             // SAFETY: a group's hidden states lie in the buffers.
-            let y = unsafe { to.as_ptr().add(group.hidden.start) };
-            Block { x, x_stride: d, n, w, y, y_stride: d_ff }
+            let y = unsafe { to.as_ptr().add(rows.start * d_ff) };
+            Block { x: &x[rows.start * d..rows.end * d], x_stride: d, n: rows.len(), w, y, y_stride: d_ff }
         };
-        let parts = (0..n).map(|row| {
-            let start = group.hidden.start + row * d_ff;
-            start + task.features.start..start + task.features.end
-        });
+        let parts = rows.clone().map(|row| row * d_ff + task.features.start..row * d_ff + task.features.end);
         // SAFETY: tasks have no feature of a row in common.
         unsafe {
-            gemm::product(block(group.weights.wi, &hidden), task.features.clone());
+            gemm::product(block(weights.wi, &hidden), &inputs, task.group, task.features.clone());
             for part in parts.clone() {
                 activate_serial(act, hidden.slice(part));
             }
-            if let Some(wi_1) = group.weights.wi_1 {
-                gemm::product(block(wi_1, &gates), task.features.clone());
+            if let Some(wi_1) = weights.wi_1 {
+                gemm::product(block(wi_1, &gates), &inputs, task.group, task.features.clone());
                 for part in parts {
                     for (h, gate) in hidden.slice(part.clone()).iter_mut().zip(gates.slice(part)) {
                         *h *= *gate;

@@ -7,20 +7,20 @@ use std::sync::atomic::{AtomicU8, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Isa {
-    /// Plain Rust; works everywhere.
+    /// Plain Rust; works everywhere, in the vectors of the build's baseline (SSE2, NEON).
     Generic = 1,
     /// x86-64 AVX2 with FMA and F16C.
     Avx2 = 2,
     /// x86-64 AVX-512 F, BW, DQ and VL.
     Avx512 = 3,
-    /// 64-bit Arm NEON.
-    Neon = 4,
+    /// AVX-512, and AMX's bfloat16 tiles for products of many rows.
+    Amx = 4,
     /// WebAssembly SIMD128.
     Simd128 = 5,
 }
 
 impl Isa {
-    const ALL: [Isa; 5] = [Isa::Generic, Isa::Avx2, Isa::Avx512, Isa::Neon, Isa::Simd128];
+    const ALL: [Isa; 5] = [Isa::Generic, Isa::Avx2, Isa::Avx512, Isa::Amx, Isa::Simd128];
 
     /// The name by which `SWITCH_ISA` and [`force`] know it.
     pub fn name(self) -> &'static str {
@@ -28,7 +28,7 @@ impl Isa {
             Isa::Generic => "generic",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
-            Isa::Neon => "neon",
+            Isa::Amx => "amx",
             Isa::Simd128 => "simd128",
         }
     }
@@ -49,7 +49,8 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
-            Isa::Neon => cfg!(all(target_arch = "aarch64", target_feature = "neon")),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Isa::Avx512.available() && crate::gemm::request_amx(),
             Isa::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
             #[allow(unreachable_patterns)] // Every variant is handled above on x86-64.
             _ => false,

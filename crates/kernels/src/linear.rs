@@ -14,17 +14,18 @@ pub fn linear(x: &[f32], n: usize, w: Matrix<'_>, y: &mut [f32]) -> Result<(), K
     w.check()?;
     expect_len("linear input elements", x.len(), product("linear input", n, w.cols)?)?;
     expect_len("linear output elements", y.len(), product("linear output", n, w.rows)?)?;
+    let inputs = gemm::prepare(x, w.cols, std::iter::once((0..n, w)))?;
     let out = Disjoint::new(y);
     parallel::for_each_range(w.rows, feature_grain(n, w.cols), |features| {
         let block = Block { x, x_stride: w.cols, n, w, y: out.as_ptr(), y_stride: w.rows };
         // SAFETY: the lengths were checked above, and no two ranges share a feature.
-        unsafe { gemm::product(block, features) };
+        unsafe { gemm::product(block, &inputs, 0, features) };
     });
     Ok(())
 }
 
-/// Features per thread that make enough work; a multiple of the weights' panels.
+/// Features per thread that make enough work.
 pub(crate) fn feature_grain(n: usize, cols: usize) -> usize {
     let work = cols.saturating_mul(n).max(1);
-    GRAIN.div_ceil(work).next_multiple_of(8)
+    GRAIN.div_ceil(work).next_multiple_of(gemm::TASK_FEATURES)
 }

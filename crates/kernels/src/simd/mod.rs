@@ -62,7 +62,7 @@ pub(crate) fn run<O: Op>(op: O) -> O::Out {
     match isa::active() {
         // SAFETY: an instruction set is active only if the machine has it.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { avx512::run(op) },
+        Isa::Avx512 | Isa::Amx => unsafe { avx512::run(op) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => unsafe { avx2::run(op) },

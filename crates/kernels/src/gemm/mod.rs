@@ -7,6 +7,12 @@
 //! Versions tried: see the end of this comment.
 #![allow(clippy::needless_range_loop)] // Counted loops are what unrolls into registers.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
+
+use crate::error::KernelError;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{self, Isa};
 use crate::matrix::{Matrix, Values};
 use crate::scratch;
 use crate::simd::{self, Bf16, Element, Op, Simd, F16, F32};
@@ -18,7 +24,10 @@ use std::ops::Range;
 const RUN: usize = 768;
 
 /// Rows of weights that go through the inputs together.
-pub(crate) const PANEL: usize = 8;
+const PANEL: usize = 8;
+
+/// Features of a task are a multiple of this.
+pub(crate) const TASK_FEATURES: usize = 32;
 
 /// Rows of `x` per pass over the weights, so that they stay in the L2 cache.
 const BLOCK_ROWS: usize = 252;
@@ -42,12 +51,70 @@ pub(crate) struct Block<'a> {
     pub y_stride: usize,
 }
 
-/// Computes the columns `features` of `block`.
+/// Inputs of products with one or several matrices, made ready for the unit that will multiply them.
+pub(crate) struct Inputs {
+    /// The packed inputs, and which of their segments each segment is.
+    #[cfg(target_arch = "x86_64")]
+    packed: Option<(amx::Inputs, Vec<Option<usize>>)>,
+}
+
+/// Prepares segments of the rows of `x`, each to be multiplied by a matrix of the storage and shape of its own.
+/// `segments` gives the rows and the matrix of each; rows lie within `x`.
+pub(crate) fn prepare<'a>(
+    x: &[f32],
+    cols: usize,
+    segments: impl Iterator<Item = (Range<usize>, Matrix<'a>)>,
+) -> Result<Inputs, KernelError> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if isa::active() != Isa::Amx {
+            return Ok(Inputs { packed: None });
+        }
+        let (mut rows, mut places) = (Vec::new(), Vec::new());
+        for (range, w) in segments {
+            let suits = amx::suits(range.len(), w.values, w.rows, cols);
+            places.push(suits.then_some(rows.len()));
+            if suits {
+                rows.push(range);
+            }
+        }
+        let packed = if rows.is_empty() { None } else { Some((amx::Inputs::pack(x, cols, &rows)?, places)) };
+        Ok(Inputs { packed })
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (x, cols, segments);
+        Ok(Inputs {})
+    }
+}
+
+/// Asks the system for the matrix unit; false when there is none.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn request_amx() -> bool {
+    amx::request()
+}
+
+/// Computes the columns `features` of `block`, whose inputs are a segment of what was prepared.
 ///
 /// # Safety
 /// `block.y` is valid for those columns of all rows, and nothing else touches them meanwhile. `x` has `n` rows, and
 /// `features` lies within `w`, whose values have been checked against its shape.
-pub(crate) unsafe fn product(block: Block<'_>, features: Range<usize>) {
+pub(crate) unsafe fn product(block: Block<'_>, inputs: &Inputs, segment: usize, features: Range<usize>) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some((packed, places)) = &inputs.packed {
+        if let Some(place) = places[segment] {
+            // SAFETY: the caller's promises; inputs are packed only when AMX is active.
+            return unsafe { amx::product(block, packed, place, features) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (inputs, segment);
+    // SAFETY: the caller's promises.
+    unsafe { product_in_vectors(block, features) }
+}
+
+/// As [`product`], without a matrix unit.
+unsafe fn product_in_vectors(block: Block<'_>, features: Range<usize>) {
     debug_assert!(block.n == 0 || block.x.len() >= (block.n - 1) * block.x_stride + block.w.cols);
     debug_assert!(features.end <= block.w.rows);
     if block.w.cols == 0 {
