@@ -12,3 +12,4 @@ set_platform(node_platform)
 set_file_writer(node_file_writer)
 
 export * from '../index.js'
+export * from '../inspect/index.js'
