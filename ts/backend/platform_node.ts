@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 
 import type { NativeBinding } from './contract.js'
+import { as_binding } from './native_addon.js'
 import type { BackendPlatform } from './platform.js'
 import type { FromWorker, WorkerPort } from './wasm_protocol.js'
 
@@ -54,10 +55,10 @@ function load_native(): NativeBinding {
       fileURLToPath(new URL(`${root}/bindings/node/switch-transformers.${platform}.node`, import.meta.url)),
     )
     .find((file) => existsSync(file))
-  if (built !== undefined) return require(built) as NativeBinding
+  if (built !== undefined) return as_binding(require(built))
   const name = `switch-transformers-${platform}`
   try {
-    return require(name) as NativeBinding
+    return as_binding(require(name))
   } catch (cause) {
     if ((cause as { code?: unknown }).code !== 'MODULE_NOT_FOUND') throw cause
     throw new Error(`there is no build for ${platform}: the optional package ${name} is not installed`, { cause })

@@ -19,10 +19,10 @@ import {
 import { to_ids } from '../tensor.js'
 import { is_record, show } from '../utils/json.js'
 import { GenerationConfig, options_of } from './configuration.js'
-import { type LogitsProcessor, type LogitsProcessorList, to_processors } from './logits_process.js'
+import { type LogitsProcessorFunction, type LogitsProcessorList, to_processors } from './logits_process.js'
 import { type GenerationOptions, merge_options, to_wire_options } from './options.js'
 import {
-  type StoppingCriteria,
+  type StoppingCriteriaFunction,
   type StoppingCriteriaList,
   StopStringCriteria,
   to_criteria,
@@ -54,9 +54,9 @@ export interface GenerateExtras {
   /** Gets tokens as they come. One beam only. */
   streamer?: BaseStreamer | null
   /** More reasons to end a row. */
-  stopping_criteria?: StoppingCriteria | StoppingCriteria[] | StoppingCriteriaList | null
+  stopping_criteria?: StoppingCriteriaFunction | StoppingCriteriaFunction[] | StoppingCriteriaList | null
   /** Changes scores before a token is chosen. */
-  logits_processor?: LogitsProcessor | LogitsProcessor[] | LogitsProcessorList | null
+  logits_processor?: LogitsProcessorFunction | LogitsProcessorFunction[] | LogitsProcessorList | null
   /** Decodes, for `stop_strings` and for the text of `stream`. */
   tokenizer?: StreamerTokenizer | null
   /** With `return_dict_in_generate`: which expert took each token at each sparse layer. Default false. */
