@@ -45,7 +45,7 @@ impl Session {
         now_ms: f64,
     ) -> Result<Self, GenerationError> {
         let shared = setup::prepare(options, vocab_size, rows, seed)?;
-        let decoder = decoder(&shared)?;
+        let decoder = decoder(&shared);
         Ok(Self { shared, decoder, phase: Phase::Advance, start_ms: now_ms })
     }
 
@@ -70,9 +70,18 @@ impl Session {
 
     /// A whole step: advance, choose and commit.
     pub fn step(&mut self, model: &mut dyn StepModel, now_ms: f64) -> Result<StepReport, GenerationError> {
-        self.advance(model)?;
-        self.choose(model, now_ms)?;
-        self.commit(model)
+        let mut report = StepReport::default();
+        loop {
+            self.advance(model)?;
+            self.choose(model, now_ms)?;
+            let StepReport { tokens, finished, done } = self.commit(model)?;
+            report.tokens.extend(tokens);
+            report.finished.extend(finished);
+            report.done = done;
+            if done || !self.decoder.within_step() {
+                return Ok(report);
+            }
+        }
     }
 
     /// Feeds the model and applies the options' logits processors.

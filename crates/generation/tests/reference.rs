@@ -86,3 +86,8 @@ fn check_steps(case: &Value, name: &str, actual: Option<&[Vec<f32>]>) {
 fn greedy_and_beam_search_match_the_reference() {
     assert_eq!(check(include_str!("../../../test/fixtures/generation/sequences.json")), 45);
 }
+
+#[test]
+fn diverse_beam_search_and_contrastive_search_match_the_last_version_that_had_them() {
+    assert_eq!(check(include_str!("../../../test/fixtures/generation/sequences-4.53.json")), 20);
+}

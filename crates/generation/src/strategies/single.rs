@@ -173,20 +173,24 @@ impl Decoder for Single {
     }
 
     fn finish(self: Box<Self>, shared: Shared) -> GenerationResult {
-        let mut sequences: Vec<Vec<u32>> = self.sequences.into_iter().map(|sequence| sequence.ids).collect();
-        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        for sequence in &mut sequences {
-            sequence.resize(longest, shared.options.padding());
-        }
-        GenerationResult {
-            sequences,
-            lengths,
-            scores: shared.records.scores,
-            logits: shared.records.logits,
-            steps: self.steps,
-            ..GenerationResult::default()
-        }
+        padded(self.sequences.into_iter().map(|sequence| sequence.ids).collect(), shared, self.steps)
+    }
+}
+
+/// A result of sequences, made equally long with padding.
+pub fn padded(mut sequences: Vec<Vec<u32>>, shared: Shared, steps: usize) -> GenerationResult {
+    let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    for sequence in &mut sequences {
+        sequence.resize(longest, shared.options.padding());
+    }
+    GenerationResult {
+        sequences,
+        lengths,
+        scores: shared.records.scores,
+        logits: shared.records.logits,
+        steps,
+        ..GenerationResult::default()
     }
 }
 

@@ -3,10 +3,10 @@
 //! The reference goes on with all rows until none can improve; a row that cannot improve keeps its result. So a row may
 //! leave at that point, and its result does not depend on the others.
 
-mod hypothesis;
 mod row;
 
 use self::row::{BeamRow, Settings};
+use super::hypothesis::collect;
 use super::records::Kind;
 use super::shared::{refuse_nan, Shared};
 use super::Decoder;
@@ -169,7 +169,13 @@ impl Decoder for BeamSearch {
         let settings = &self.settings;
         let rows = self.rows.into_iter().zip(&shared.rows);
         let kept: Vec<_> = rows.flat_map(|(row, facts)| row.results(each, facts, settings)).collect();
-        hypothesis::collect(kept, shared, self.steps)
+        // The reference takes the padding token for unset when its id is 0.
+        let ends = &shared.options.eos_token_id;
+        let fill = match shared.options.padding() {
+            0 => ends.first().copied().unwrap_or(0),
+            padding => padding,
+        };
+        collect(kept, fill, shared, self.steps)
     }
 }
 

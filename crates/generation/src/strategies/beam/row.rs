@@ -1,7 +1,7 @@
 //! The beams of one row.
 
+use super::super::hypothesis::Hypothesis;
 use super::super::shared::RowFacts;
-use super::hypothesis::Hypothesis;
 use crate::choice::{Ranked, TopList};
 use crate::options::{EarlyStopping, GenerationOptions};
 
@@ -143,8 +143,7 @@ impl BeamRow {
 
     fn continuation(&self, candidate: &Continuation, first_beam: usize, score: f32) -> Option<Hypothesis> {
         let parent = self.running.get(candidate.parent)?;
-        let beam = i32::try_from(first_beam + candidate.parent).unwrap_or(i32::MAX);
-        Some(parent.continued(candidate.token, beam, score))
+        Some(parent.continued(candidate.token, first_beam + candidate.parent, score))
     }
 
     /// Keeps continuations that end, if they are among the first `num_beams` and better than what is kept.

@@ -1,6 +1,6 @@
 //! What a beam is, and how the best become a result.
 
-use super::super::shared::Shared;
+use super::shared::Shared;
 use crate::result::GenerationResult;
 
 /// A sequence with its score and the beams it came from.
@@ -15,28 +15,21 @@ pub struct Hypothesis {
 
 impl Hypothesis {
     /// The hypothesis continued with `token` from the beam `beam_index`.
-    pub fn continued(&self, token: u32, beam_index: i32, score: f32) -> Self {
-        let with = |mut list: Vec<_>| {
-            list.push(token);
-            list
-        };
+    pub fn continued(&self, token: u32, beam_index: usize, score: f32) -> Self {
         let mut beam_indices = Vec::with_capacity(self.beam_indices.len() + 1);
         beam_indices.extend_from_slice(&self.beam_indices);
-        beam_indices.push(beam_index);
+        beam_indices.push(i32::try_from(beam_index).unwrap_or(i32::MAX));
         let mut ids = Vec::with_capacity(self.ids.len() + 1);
         ids.extend_from_slice(&self.ids);
-        Self { ids: with(ids), beam_indices, score }
+        ids.push(token);
+        Self { ids, beam_indices, score }
     }
 }
 
-/// A result of the hypotheses to return, filled up with what the reference fills beams with.
-pub fn collect(kept: Vec<Hypothesis>, shared: Shared, steps: usize) -> GenerationResult {
-    // The reference takes the padding token for unset when its id is 0.
-    let padding = shared.options.padding();
-    let ends = &shared.options.eos_token_id;
-    let fill = if padding == 0 { ends.first().copied().unwrap_or(0) } else { padding };
+/// A result of the hypotheses to return, made equally long with `fill`.
+pub fn collect(kept: Vec<Hypothesis>, fill: u32, shared: Shared, steps: usize) -> GenerationResult {
     let longest = kept.iter().map(|hypothesis| hypothesis.ids.len()).max().unwrap_or(0);
-    let steps_kept = kept.iter().map(|hypothesis| hypothesis.beam_indices.len()).max().unwrap_or(0);
+    let most_indices = kept.iter().map(|hypothesis| hypothesis.beam_indices.len()).max().unwrap_or(0);
     let mut result = GenerationResult {
         sequences_scores: Some(kept.iter().map(|hypothesis| hypothesis.score).collect()),
         lengths: kept.iter().map(|hypothesis| hypothesis.ids.len()).collect(),
@@ -48,7 +41,7 @@ pub fn collect(kept: Vec<Hypothesis>, shared: Shared, steps: usize) -> Generatio
     let mut beam_indices = Vec::with_capacity(kept.len());
     for Hypothesis { mut ids, beam_indices: mut indices, .. } in kept {
         ids.resize(longest, fill);
-        indices.resize(steps_kept, -1);
+        indices.resize(most_indices, -1);
         result.sequences.push(ids);
         beam_indices.push(indices);
     }
