@@ -164,7 +164,7 @@ export interface Operations {
    * `options` are the reference's generation options, complete (defaults already merged by the facade).
    */
   generation_start: {
-    request: { model: number; options: Json; outputs?: string[]; pause_at_scores?: boolean }
+    request: { model: number; options: Json; outputs?: string[]; pause_at_scores?: boolean; pause_at_candidates?: boolean }
     reply: { session: number; rows: number }
   }
   /**
@@ -176,21 +176,28 @@ export interface Operations {
    * ready and nothing is chosen from them yet: `paused` says whose they are and `scores` [rows.length, vocab] comes
    * along; the next call brings the changed `scores` back, chooses and returns the tokens; the one after it (which may
    * `stop` rows) goes on to the next pause.
+   *
+   * With `pause_at_candidates`, for stopping criteria in every strategy, a call ends when continuations are chosen and
+   * not settled: `candidates` says whose they are and their ids, the new token included (with beams all that are
+   * considered). The next call may name those to stop in `stop_candidates` and returns the settled tokens.
    */
   generation_step: {
-    request: { session: number; max_steps: number; max_ms?: number; stop?: number[] }
+    request: { session: number; max_steps: number; max_ms?: number; stop?: number[]; stop_candidates?: number[] }
     reply: {
       tokens: [number, number][]
       steps: number
       done: boolean
       paused?: { rows: number[]; input_ids: number[][] }
+      candidates?: { rows: number[]; input_ids: number[][] }
     }
   }
   /**
    * The result so far, and frees the session. Tensors: `sequences` (int64), `sequences_scores`, and those of `outputs`:
    * `encoder_last_hidden_state`, `encoder_hidden_states.LAYER`, `encoder_attentions.LAYER`,
    * `encoder_router_logits.LAYER`, `encoder_routes.LAYER`, `decoder_routes.LAYER`; with the options that ask for them,
-   * `scores.STEP`, `logits.STEP` and `beam_indices`.
+   * `scores.STEP`, `logits.STEP` and `beam_indices`. Of the decoder, per step and layer: `decoder_hidden_states.STEP.N`
+   * [slots, tokens, d_model], `decoder_attentions.STEP.N`, `cross_attentions.STEP.N` [slots, heads, queries, keys] and
+   * `decoder_router_logits.STEP.N` [slots, tokens, experts] (slots: rows × beams; zero where a row had finished).
    */
   generation_finish: { request: { session: number }; reply: Json }
   /**

@@ -7,25 +7,32 @@ use crate::error::{ModelError, Result};
 /// Labels with this value take no part (reference: `CrossEntropyLoss(ignore_index=-100)`).
 pub const IGNORE_INDEX: i64 = -100;
 
-/// Mean negative log-likelihood of `labels` under `logits` `[tokens, vocab_size]`; NaN where every label is ignored.
-pub fn cross_entropy(logits: &[f32], vocab_size: usize, labels: &[i64]) -> Result<f32> {
+/// The log-probability of each label under `logits` `[tokens, vocab_size]`; 0 for ignored ones.
+pub fn token_log_probs(logits: &[f32], vocab_size: usize, labels: &[i64]) -> Result<Vec<f32>> {
     if vocab_size == 0 || logits.len() != labels.len().saturating_mul(vocab_size) {
         let message = format!("found {} labels for {} logits of {vocab_size} classes", labels.len(), logits.len());
         return Err(ModelError::input(message));
     }
-    let (mut sum, mut count) = (0f64, 0u64);
+    let mut log_probs = Vec::with_capacity(labels.len());
     for (row, &label) in logits.chunks_exact(vocab_size).zip(labels) {
         if label == IGNORE_INDEX {
+            log_probs.push(0.0);
             continue;
         }
         let Some(&target) = usize::try_from(label).ok().and_then(|at| row.get(at)) else {
             let message = format!("found label {label}, expected {IGNORE_INDEX} or an id from 0 to {}", vocab_size - 1);
             return Err(ModelError::input(message));
         };
-        sum += log_sum_exp(row) - f64::from(target);
-        count += 1;
+        log_probs.push((f64::from(target) - log_sum_exp(row)) as f32);
     }
-    Ok((sum / count as f64) as f32)
+    Ok(log_probs)
+}
+
+/// Mean negative log-likelihood of the labels that count; NaN where none does.
+pub fn cross_entropy(log_probs: &[f32], labels: &[i64]) -> f32 {
+    let counted = log_probs.iter().zip(labels).filter(|(_, label)| **label != IGNORE_INDEX);
+    let (sum, count) = counted.fold((0f64, 0u64), |(sum, n), (p, _)| (sum - f64::from(*p), n + 1));
+    (sum / count as f64) as f32
 }
 
 /// Losses of one stack's routers.

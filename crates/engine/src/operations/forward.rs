@@ -4,8 +4,8 @@ use candle_core::Tensor as Candle;
 use serde::Deserialize;
 use serde_json::json;
 use switch_model::{
-    batched, cross_entropy, router_losses, Architecture, DecoderCache, ModelError, Rows, SwitchTransformers, Tokens,
-    Trace, IGNORE_INDEX,
+    batched, cross_entropy, router_losses, token_log_probs, Architecture, DecoderCache, ModelError, Rows,
+    SwitchTransformers, Tokens, Trace, IGNORE_INDEX,
 };
 
 use super::Call;
@@ -43,6 +43,7 @@ const OUTPUTS: &[&str] = &[
     "last_hidden_state",
     "loss",
     "cross_entropy",
+    "token_log_probs",
     "encoder_z_loss",
     "encoder_aux_loss",
     "decoder_z_loss",
@@ -367,7 +368,8 @@ impl Pass<'_> {
                 + config.router_aux_loss_coef * f64::from(encoder_losses.1 + l.aux_loss);
         }
         self.records("decoder_", trace, rows)?;
-        let wants_loss = labels.is_some() && (self.wants("loss") || self.wants("cross_entropy"));
+        let wants_loss =
+            labels.is_some() && (["loss", "cross_entropy", "token_log_probs"].iter().any(|o| self.wants(o)));
         if self.wants("logits") || wants_loss {
             let logits = self.model.logits(output)?;
             if let (Some((labels, batch, len)), true) = (labels, wants_loss) {
@@ -377,7 +379,11 @@ impl Pass<'_> {
                     return Err(invalid(format!("{found}, expected [{}, {len}] as the decoder input", rows.count())));
                 }
                 let values = logits.flatten_all()?.to_vec1::<f32>()?;
-                let loss = cross_entropy(&values, config.vocab_size, labels)?;
+                let log_probs = token_log_probs(&values, config.vocab_size, labels)?;
+                let loss = cross_entropy(&log_probs, labels);
+                if self.wants("token_log_probs") {
+                    self.out.push(Tensor::from_f32("token_log_probs", &[*batch, *len], &log_probs));
+                }
                 self.scalar("cross_entropy", loss);
                 self.scalar("loss", (f64::from(loss) + router_loss) as f32);
             }

@@ -15,7 +15,7 @@ use crate::request::{parse, Tensors};
 use crate::wire::{Reply, Tensor};
 use records::{Records, OUTPUTS};
 pub use session::GenerationSession;
-use session::ModelSteps;
+use session::{Advance, ModelSteps};
 
 impl From<GenerationError> for Failure {
     fn from(error: GenerationError) -> Self {
@@ -33,6 +33,8 @@ struct Start {
     outputs: Vec<String>,
     #[serde(default)]
     pause_at_scores: bool,
+    #[serde(default)]
+    pause_at_candidates: bool,
 }
 
 const INPUTS: &[&str] = &["input_ids", "inputs_embeds", "encoder_hidden_states", "attention_mask", "decoder_input_ids"];
@@ -59,12 +61,13 @@ pub fn start(call: Call<'_>) -> Result<Reply, Failure> {
         let message = "decoder_routes with num_beams: a beam's route is not one row's; leave out one of them";
         return Err(Failure::new("UNSUPPORTED_OPTION", message));
     }
+    records.set_slots(rows.len() * slots_per_row);
     let row_of_slot: Vec<usize> = (0..rows.len()).flat_map(|row| std::iter::repeat_n(row, slots_per_row)).collect();
     let session = Session::new(options, vocab_size, rows, 0, crate::now_ms())?;
     let cache = model.cache(&input.states, input.rows, row_of_slot, longest)?;
     let output_rows = session.output_rows();
     let steps = ModelSteps::new(model, cache, records);
-    let session = GenerationSession { session, steps, pause_at_scores: request.pause_at_scores, paused: false };
+    let session = GenerationSession::new(session, steps, request.pause_at_scores, request.pause_at_candidates);
     let handle = handles::insert(Object::Session(Box::new(session)), Some(request.model))?;
     Ok(reply(json!({ "session": handle, "rows": output_rows })))
 }
@@ -181,6 +184,8 @@ struct Step {
     max_ms: Option<f64>,
     #[serde(default)]
     stop: Vec<usize>,
+    #[serde(default)]
+    stop_candidates: Vec<usize>,
 }
 
 pub fn step(call: Call<'_>) -> Result<Reply, Failure> {
@@ -188,7 +193,13 @@ pub fn step(call: Call<'_>) -> Result<Reply, Failure> {
     call.tensors.only(&["scores"])?;
     // A failed step ends the session: it is not put back.
     let (mut session, owner) = take(request.session)?;
-    let result = session.advance(request.max_steps, request.max_ms, &request.stop, call.tensors.floats("scores")?)?;
+    let result = session.advance(Advance {
+        max_steps: request.max_steps,
+        max_ms: request.max_ms,
+        stop: request.stop,
+        stop_candidates: request.stop_candidates,
+        scores: call.tensors.floats("scores")?,
+    })?;
     handles::put_back(request.session, Object::Session(session), owner);
     Ok(result)
 }
@@ -213,7 +224,7 @@ struct Finish {
 pub fn finish(call: Call<'_>) -> Result<Reply, Failure> {
     let request: Finish = parse("generation_finish", call.request)?;
     let (session, _) = take(request.session)?;
-    let GenerationSession { session, steps, .. } = *session;
+    let (session, steps) = session.into_parts();
     let vocab_size = steps.vocab_size();
     let result = session.finish();
     let mut tensors = sequences(&result);

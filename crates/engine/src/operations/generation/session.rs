@@ -11,72 +11,125 @@ use crate::failure::Failure;
 use crate::request::Floats;
 use crate::wire::{Reply, Tensor};
 
+/// Where a session with pauses has stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Paused {
+    #[default]
+    No,
+    /// A step's scores are ready; nothing is chosen from them.
+    AtScores,
+    /// Continuations are chosen; nothing is settled.
+    AtCandidates,
+}
+
+/// What the host brings to a call of `generation_step`.
+#[derive(Default)]
+pub struct Advance {
+    pub max_steps: usize,
+    pub max_ms: Option<f64>,
+    /// Output rows to end before the next step.
+    pub stop: Vec<usize>,
+    /// Candidates, by index, to end after their new token.
+    pub stop_candidates: Vec<usize>,
+    /// The scores of the last pause, changed.
+    pub scores: Option<Floats>,
+}
+
 pub struct GenerationSession {
-    pub session: Session,
-    pub steps: ModelSteps,
+    session: Session,
+    steps: ModelSteps,
     /// Whether the host sees every step's scores before the choice.
-    pub pause_at_scores: bool,
-    pub paused: bool,
+    pause_at_scores: bool,
+    /// Whether the host sees every continuation before it is settled.
+    pause_at_candidates: bool,
+    paused: Paused,
 }
 
 impl GenerationSession {
-    /// Up to `max_steps` steps, or until `max_ms` have passed. While paused, one call chooses and returns, the next
-    /// advances to the next pause: rows can be stopped in between.
-    pub fn advance(
-        &mut self,
-        max_steps: usize,
-        max_ms: Option<f64>,
-        stop: &[usize],
-        scores: Option<Floats>,
-    ) -> Result<Reply, Failure> {
+    pub fn new(session: Session, steps: ModelSteps, pause_at_scores: bool, pause_at_candidates: bool) -> Self {
+        Self { session, steps, pause_at_scores, pause_at_candidates, paused: Paused::No }
+    }
+
+    pub fn into_parts(self) -> (Session, ModelSteps) {
+        (self.session, self.steps)
+    }
+
+    /// Up to `max_steps` steps, or until `max_ms` have passed. A session with pauses goes on to the next one, and
+    /// returns after every settled step, so that rows can be stopped before the next begins.
+    pub fn advance(&mut self, call: Advance) -> Result<Reply, Failure> {
+        if self.pause_at_scores || self.pause_at_candidates {
+            return self.to_next_pause(call);
+        }
+        self.stop_rows(&call.stop)?;
         let mut tokens = Vec::new();
         let mut steps = 0;
-        if self.paused {
-            self.paused = false;
-            if let Some((scores, dims)) = scores {
-                let held = self.session.scores_mut();
-                if scores.len() != held.len() {
-                    return Err(invalid(format!(
-                        "scores: found {dims:?}, expected {} values as handed out",
-                        held.len()
-                    )));
-                }
-                held.copy_from_slice(&scores);
-            }
-            self.session.choose(&mut self.steps, crate::now_ms())?;
-            note(&mut tokens, &self.session.commit(&mut self.steps)?);
-            return Ok(self.reply(&tokens, 1));
-        }
-        for row in stop {
-            if *row >= self.session.output_rows() {
-                return Err(invalid(format!(
-                    "stop: found row {row}, expected one below {}",
-                    self.session.output_rows()
-                )));
-            }
-            self.session.stop_row(*row, &mut self.steps);
-        }
         let start = crate::now_ms();
-        while steps < max_steps.max(1) && !self.session.done() {
-            if self.pause_at_scores {
-                self.session.advance(&mut self.steps)?;
-                self.paused = true;
-                return Ok(self.pause());
-            }
+        while steps < call.max_steps.max(1) && !self.session.done() {
             note(&mut tokens, &self.session.step(&mut self.steps, crate::now_ms())?);
             steps += 1;
-            if max_ms.is_some_and(|limit| crate::now_ms() - start >= limit) {
+            if call.max_ms.is_some_and(|limit| crate::now_ms() - start >= limit) {
                 break;
             }
         }
         Ok(self.reply(&tokens, steps))
     }
 
+    fn to_next_pause(&mut self, call: Advance) -> Result<Reply, Failure> {
+        if self.paused == Paused::No {
+            self.stop_rows(&call.stop)?;
+            if self.session.done() {
+                return Ok(self.reply(&[], 0));
+            }
+            self.session.advance(&mut self.steps)?;
+            if self.pause_at_scores {
+                self.paused = Paused::AtScores;
+                return Ok(self.scores_pause());
+            }
+        }
+        if self.paused != Paused::AtCandidates {
+            if let Some((scores, dims)) = call.scores {
+                let held = self.session.scores_mut();
+                if scores.len() != held.len() {
+                    let expected = held.len();
+                    return Err(invalid(format!("scores: found {dims:?}, expected {expected} values as handed out")));
+                }
+                held.copy_from_slice(&scores);
+            }
+            self.session.choose(&mut self.steps, crate::now_ms())?;
+            if self.pause_at_candidates {
+                self.paused = Paused::AtCandidates;
+                return Ok(self.candidates_pause());
+            }
+        }
+        for candidate in call.stop_candidates {
+            if candidate >= self.session.candidates() {
+                let expected = self.session.candidates();
+                return Err(invalid(format!("stop_candidates: found {candidate}, expected one below {expected}")));
+            }
+            self.session.stop_candidate(candidate);
+        }
+        self.paused = Paused::No;
+        let mut tokens = Vec::new();
+        note(&mut tokens, &self.session.commit(&mut self.steps)?);
+        Ok(self.reply(&tokens, 1))
+    }
+
+    fn stop_rows(&mut self, rows: &[usize]) -> Result<(), Failure> {
+        for row in rows {
+            if *row >= self.session.output_rows() {
+                let expected = self.session.output_rows();
+                return Err(invalid(format!("stop: found row {row}, expected one below {expected}")));
+            }
+            self.session.stop_row(*row, &mut self.steps);
+        }
+        Ok(())
+    }
+
     fn reply(&self, tokens: &[(usize, u32)], steps: usize) -> Reply {
         super::reply(json!({ "tokens": tokens, "steps": steps, "done": self.session.done() }))
     }
 
-    fn pause(&self) -> Reply {
+    fn scores_pause(&self) -> Reply {
         let count = self.session.live_rows();
         let rows: Vec<_> = (0..count).filter_map(|i| self.session.live_row(i)).collect();
         let json = json!({
@@ -90,6 +143,19 @@ impl GenerationSession {
         });
         let scores = Tensor::from_f32("scores", &[count, self.steps.vocab_size()], self.session.scores());
         Reply { json: json.to_string(), tensors: vec![scores] }
+    }
+
+    fn candidates_pause(&self) -> Reply {
+        let candidates: Vec<_> = (0..self.session.candidates()).filter_map(|i| self.session.candidate(i)).collect();
+        super::reply(json!({
+            "tokens": [],
+            "steps": 0,
+            "done": false,
+            "candidates": {
+                "rows": candidates.iter().map(|c| c.row).collect::<Vec<_>>(),
+                "input_ids": candidates.iter().map(|c| &c.ids).collect::<Vec<_>>(),
+            },
+        }))
     }
 }
 
@@ -136,7 +202,7 @@ impl ModelSteps {
             .model
             .decode_cached(Tokens::Ids(&tokens), &segments, None, &mut self.cache, &mut trace)
             .map_err(model_error)?;
-        self.records.decoded(&segments, &trace);
+        self.records.decoded(&segments, &trace).map_err(|e| model_error(ModelError::from(e)))?;
         Ok((output, last))
     }
 
