@@ -1,7 +1,7 @@
 /** Tokens that are found in the text before anything else happens to it, such as `</s>` and `<extra_id_0>`. */
 
 import { TokenizerError } from '../errors.js'
-import { Field } from './field.js'
+import type { Field } from './field.js'
 import { MAX_ID, type Model, type Normalizer } from './types.js'
 import { WHITE_SPACE_AT_START, white_space_at_end } from './whitespace.js'
 
@@ -29,11 +29,18 @@ export interface Section {
 /** An added token as tokenizer.json and tokenizer_config.json write it: a string, or an object. Strings are special. */
 export function parse_added_token(field: Field): AddedToken {
   if (typeof field.value === 'string') {
-    return { content: field.value, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }
+    return {
+      content: field.short_string(),
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
+      special: true,
+    }
   }
   const special = field.get('special').boolean(false)
   return {
-    content: field.get('content').string(),
+    content: field.get('content').short_string(),
     single_word: field.get('single_word').boolean(false),
     lstrip: field.get('lstrip').boolean(false),
     rstrip: field.get('rstrip').boolean(false),
@@ -66,11 +73,10 @@ export class AddedVocabulary {
     const chosen = known ?? id ?? this.#next_id()
     const holder = this.#by_id.get(chosen)?.content ?? this.#model.id_to_token(chosen)
     if (known === undefined && holder !== undefined) {
-      new Field(
+      source.fail(
+        'an id of its own',
         `${JSON.stringify(token.content)} with id ${chosen}, which is that of ${JSON.stringify(holder)}`,
-        source.file,
-        source.path,
-      ).fail('an id of its own')
+      )
     }
     if (chosen > MAX_ID) source.fail(`an id of at most ${MAX_ID}`)
     this.#by_id.set(chosen, token)

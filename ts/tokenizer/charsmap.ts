@@ -10,8 +10,9 @@
  * short cluster it may vanish, and inside an emoji sequence it is on its own again.
  */
 
-import { Field } from './field.js'
+import { type Field, MAX_SHORT } from './field.js'
 import { cluster_end } from './graphemes.js'
+import { check_length } from './pattern.js'
 
 /** Clusters of at least this many UTF-8 bytes are looked up by character. */
 const CLUSTER_BYTES = 6
@@ -29,7 +30,7 @@ export class Charsmap {
     const view = new DataView(blob.buffer, blob.byteOffset, blob.byteLength)
     const size = blob.byteLength < 4 ? 0 : view.getUint32(0, true)
     if (size < 4 || size % 4 !== 0 || size > blob.byteLength - 4) {
-      new Field(`${blob.byteLength} bytes with a trie of ${size}`, source.file, source.path).fail('a whole charsmap')
+      source.fail('a whole charsmap', `${blob.byteLength} bytes with a trie of ${size}`)
     }
     this.#units = Uint32Array.from({ length: size / 4 }, (_, index) => view.getUint32(4 + index * 4, true))
     this.#strings = blob.subarray(4 + size)
@@ -47,6 +48,7 @@ export class Charsmap {
     let pending = 0
     const replace = (start: number, end: number, replacement: string) => {
       result += text.slice(pending, start) + replacement
+      check_length(result.length)
       pending = end
     }
     for (let at = 0; at < text.length; ) {
@@ -112,8 +114,9 @@ export class Charsmap {
   }
 
   #string(start: number): string {
-    const end = this.#strings.indexOf(0, start)
-    return new TextDecoder().decode(this.#strings.subarray(start, end < 0 ? undefined : end))
+    const limit = this.#strings.subarray(start, start + MAX_SHORT)
+    const end = limit.indexOf(0)
+    return new TextDecoder().decode(end < 0 ? limit : limit.subarray(0, end))
   }
 }
 

@@ -1,7 +1,7 @@
 /** Decoders: how tokens become text. */
 
 import type { Field } from './field.js'
-import { find_pattern, parse_pattern } from './pattern.js'
+import { check_length, parse_pattern, replace_pattern } from './pattern.js'
 import { metaspace_replacement, prepend_scheme } from './pre_tokenizers.js'
 import type { Decoder } from './types.js'
 
@@ -25,13 +25,16 @@ export function create_decoder(field: Field): Decoder | null {
       return (tokens) => [tokens.join('')]
     case 'Replace': {
       const pattern = parse_pattern(field.get('pattern'))
-      const content = field.get('content').string()
-      return (tokens) =>
-        tokens.map((token) =>
-          find_pattern(pattern, token)
-            .map(({ start, end, matched }) => (matched ? content : token.slice(start, end)))
-            .join(''),
-        )
+      const content = field.get('content').short_string()
+      return (tokens) => {
+        let total = 0
+        return tokens.map((token) => {
+          const replaced = replace_pattern(pattern, token, content)
+          total += replaced.length
+          check_length(total)
+          return replaced
+        })
+      }
     }
     case 'Strip': {
       const content = field.get('content').string()

@@ -37,6 +37,8 @@ export class Field {
 
   /** The elements of an array. */
   fields(): Field[] {
+    // Parts hold parts; no real file is anywhere near as deep.
+    if (this.path.length > MAX_PATH) this.fail('less nesting')
     return this.array().map((value, index) => new Field(value, this.file, `${this.path}[${index}]`))
   }
 
@@ -66,17 +68,28 @@ export class Field {
     return value
   }
 
+  /** A string that is not so long that what repeats it takes all memory. */
+  short_string(): string {
+    const value = this.string()
+    if (value.length > MAX_SHORT) this.fail(`a string of at most ${MAX_SHORT} characters`)
+    return value
+  }
+
   /** Throws a TokenizerError that says what was found here. */
-  fail(expected: string): never {
+  fail(expected: string, found = describe(this.value)): never {
     const place = this.path === '' ? 'its content' : this.path.replace(/^\./, '')
     throw new TokenizerError(
-      `${this.file} is not a valid tokenizer file: ${place} is ${describe(this.value)}; expected ${expected}.`,
+      `${this.file} is not a valid tokenizer file: ${place} is ${found}; expected ${expected}.`,
       {
         details: { file: this.file, path: this.path.replace(/^\./, '') },
       },
     )
   }
 }
+
+/** Characters of a token, a piece or a replacement. Those of real tokenizers have a few hundred at most. */
+export const MAX_SHORT = 10_000
+const MAX_PATH = 1000
 
 export function describe(value: unknown): string {
   if (value === undefined) return 'missing'

@@ -40,7 +40,7 @@ export function make_plan(options: PlanOptions, model_max_length: number): Plan 
     'do_not_pad',
   ])
   // A max_length on its own asks for truncation.
-  const implied = options.truncation ?? (typeof max_length === 'number' && padding === 'do_not_pad')
+  const implied = options.truncation ?? (typeof max_length === 'number' && (options.padding ?? false) === false)
   const truncation = choose('truncation', implied, { true: 'longest_first', false: 'do_not_truncate' }, [
     'longest_first',
     'only_first',
@@ -48,6 +48,17 @@ export function make_plan(options: PlanOptions, model_max_length: number): Plan 
     'do_not_truncate',
   ])
   const limit = max_length ?? (model_max_length > NO_LIMIT ? null : model_max_length)
+  if (
+    truncation !== 'do_not_truncate' &&
+    padding !== 'do_not_pad' &&
+    limit !== null &&
+    limit % (pad_to_multiple_of ?? 1)
+  ) {
+    throw new OptionError(
+      'INVALID_OPTION',
+      `Rows are cut to max_length, ${limit}, and padded to a multiple of ${pad_to_multiple_of}, but the one is no multiple of the other.`,
+    )
+  }
   return {
     truncate_to: truncation === 'do_not_truncate' ? null : limit,
     truncation: truncation === 'do_not_truncate' ? 'longest_first' : (truncation as Plan['truncation']),

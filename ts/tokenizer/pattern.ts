@@ -3,8 +3,10 @@
 import { SplitPreTokenizer } from '@huggingface/tokenizers'
 import { InputError } from '../errors.js'
 import type { Field } from './field.js'
+import { regex_cost } from './regex_cost.js'
 
-export type Pattern = string | RegExp
+/** A string, or a sticky regular expression with the length of text that it can take in time. */
+export type Pattern = string | { regex: RegExp; max_text: number }
 
 /** A stretch of text that the pattern matched, or one between such. They cover the text in order. */
 export interface Stretch {
@@ -15,101 +17,106 @@ export interface Stretch {
 
 /** A pattern longer than this comes from no real tokenizer; the longest known has about 600 characters. */
 const MAX_PATTERN = 4096
-/**
- * JavaScript cannot interrupt a regular expression. What could take exponential time is refused when the file is read
- * ({@link has_nested_repetition}); what may still take quadratic time is only given texts up to this length.
- */
-const MAX_TEXT = 100_000
+/** Steps that a regular expression may take at one position: some seconds. */
+const MAX_STEPS = 4e9
+const MAX_TEXT = 1_000_000
+/** A pattern that cannot take a text of this length is refused. */
+const MIN_TEXT = 200
+/** Characters of a text that replacements have made longer. */
+const MAX_GROWN = 2 ** 26
+/** Time for one text, looked at between positions. */
+const MAX_MILLISECONDS = 10_000
 
 /** The pattern of a file. The translation from Oniguruma's syntax is that of the `@huggingface/tokenizers` library. */
 export function parse_pattern(field: Field): Pattern {
-  const pattern = field.object()
-  if ('String' in pattern) return field.get('String').string()
+  const object = field.object()
+  if ('String' in object) return field.get('String').string()
   const source = field.get('Regex')
   const text = source.string()
   if (text.length > MAX_PATTERN) source.fail(`a pattern of at most ${MAX_PATTERN} characters`)
-  if (has_nested_repetition(text))
-    source.fail('a pattern without back-references and without repeated groups that repeat or choose inside')
+  const cost = regex_cost(text)
+  const max_text = cost ? Math.min(MAX_TEXT, Math.floor((MAX_STEPS / cost.bound) ** (1 / Math.max(1, cost.degree)))) : 0
+  if (max_text < MIN_TEXT) {
+    source.fail(
+      'a pattern that takes no exponential time: no back-references, no repeated groups that repeat or choose inside',
+    )
+  }
   try {
-    const { pattern } = new SplitPreTokenizer({
-      type: 'Split',
-      pattern: { Regex: text },
-      behavior: 'Isolated',
-      invert: false,
-    } as never)
-    if (pattern instanceof RegExp) return pattern
+    const config = { type: 'Split', pattern: { Regex: text }, behavior: 'Isolated', invert: false }
+    const { pattern } = new SplitPreTokenizer(config as never)
+    if (pattern instanceof RegExp)
+      return { regex: new RegExp(pattern.source, `${pattern.flags.replace('g', '')}y`), max_text }
   } catch {
     // Falls through to the same answer.
   }
   return source.fail('a regular expression that JavaScript can express')
 }
 
-/** The stretches of `text`. Empty matches do not count. */
+/** The stretches of `text` by a pattern. Empty matches do not count. */
 export function find_pattern(pattern: Pattern, text: string): Stretch[] {
+  return cover(text, find(pattern, text))
+}
+
+function find(pattern: Pattern, text: string): Iterable<{ start: number; end: number }> {
+  if (typeof pattern === 'string') return find_string(pattern, text)
+  if (text.length > pattern.max_text) {
+    throw new InputError(
+      `A stretch of ${text.length} characters is too long for this tokenizer's regular expression; at most ${pattern.max_text} are taken. Split the text first.`,
+    )
+  }
+  return find_regex(pattern.regex, text)
+}
+
+/** `text` with every match replaced. Nothing is collected on the way: a file can make many matches of a short text. */
+export function replace_pattern(pattern: Pattern, text: string, content: string): string {
+  let result = ''
+  let before = 0
+  for (const { start, end } of find(pattern, text)) {
+    result += text.slice(before, start) + content
+    check_length(result.length)
+    before = end
+  }
+  return before === 0 ? text : result + text.slice(before)
+}
+
+/** Throws an InputError for a text that has grown to more than this while it was normalised or decoded. */
+export function check_length(length: number, limit = MAX_GROWN): void {
+  if (length > limit) throw new InputError(`This tokenizer makes more than ${limit} characters of the text.`)
+}
+
+/** The stretches of `text` between and in the matches of a string. */
+export function cover(text: string, matches: Iterable<{ start: number; end: number }>): Stretch[] {
   const stretches: Stretch[] = []
   let before = 0
-  const add = (start: number, end: number) => {
-    if (start === end) return
+  for (const { start, end } of matches) {
+    if (start === end) continue
     if (before < start) stretches.push({ start: before, end: start, matched: false })
     stretches.push({ start, end, matched: true })
     before = end
-  }
-  if (typeof pattern !== 'string') {
-    if (text.length > MAX_TEXT) {
-      throw new InputError(
-        `A stretch of ${text.length} characters is too long for this tokenizer's regular expression; at most ${MAX_TEXT} are taken. Split the text first.`,
-      )
-    }
-    for (const match of text.matchAll(pattern)) add(match.index, match.index + match[0].length)
-  } else if (pattern !== '') {
-    for (let at = text.indexOf(pattern); at >= 0; at = text.indexOf(pattern, at + pattern.length))
-      add(at, at + pattern.length)
   }
   if (before < text.length) stretches.push({ start: before, end: text.length, matched: false })
   return stretches
 }
 
-/**
- * Whether a group that may repeat without end contains a repetition or a choice, which is what makes backtracking
- * exponential, or whether there are back-references. Errs on the side of refusal.
- */
-export function has_nested_repetition(source: string): boolean {
-  /** For each open group: whether it repeats or chooses inside. */
-  const groups: boolean[] = [false]
-  for (let at = 0; at < source.length; ++at) {
-    const char = source[at]!
-    if (char === '\\') {
-      if (/[1-9kg]/.test(source[at + 1] ?? '')) return true
-      ++at
-    } else if (char === '[') {
-      at = class_end(source, at)
-    } else if (char === '(') {
-      groups.push(false)
-    } else if (char === ')') {
-      const inside = groups.length > 1 ? groups.pop()! : false
-      if (inside && repeats(source.slice(at + 1))) return true
-      if (inside) groups[groups.length - 1] = true
-    } else if (char === '|' || repeats(source.slice(at))) {
-      groups[groups.length - 1] = true
+function* find_string(pattern: string, text: string): Generator<{ start: number; end: number }> {
+  if (pattern === '') return
+  for (let at = text.indexOf(pattern); at >= 0; at = text.indexOf(pattern, at + pattern.length)) {
+    yield { start: at, end: at + pattern.length }
+  }
+}
+
+/** Position by position, so that there is a moment to look at the clock. */
+function* find_regex(regex: RegExp, text: string): Generator<{ start: number; end: number }> {
+  const deadline = Date.now() + MAX_MILLISECONDS
+  for (let at = 0, tries = 0; at < text.length; ++tries) {
+    if (tries % 64 === 63 && Date.now() > deadline) {
+      throw new InputError(
+        `This tokenizer's regular expression took more than ${MAX_MILLISECONDS} ms for a text of ${text.length} characters.`,
+      )
     }
+    regex.lastIndex = at
+    const end = regex.test(text) ? regex.lastIndex : at
+    if (end > at) yield { start: at, end }
+    at = end > at ? end : at + (text.codePointAt(at)! > 0xffff ? 2 : 1)
   }
-  return false
-}
-
-/** Whether `rest` begins with a quantifier that has no upper bound, or one that is as good as none. */
-function repeats(rest: string): boolean {
-  if (rest[0] === '*' || rest[0] === '+') return true
-  const bounds = /^\{(\d*)(,?)(\d*)\}/.exec(rest)
-  return bounds !== null && ((bounds[2] === ',' && bounds[3] === '') || Number(bounds[3] || bounds[1]) > 16)
-}
-
-/** The closing bracket of the character class that opens at `start`. */
-function class_end(source: string, start: number): number {
-  let depth = 0
-  for (let at = start; at < source.length; ++at) {
-    if (source[at] === '\\') ++at
-    else if (source[at] === '[') ++depth
-    else if (source[at] === ']' && at > start + 1 && --depth === 0) return at
-  }
-  return source.length
 }

@@ -1,9 +1,9 @@
 /** Pre-tokenizers: how the text is cut before the model sees it. */
 
 import type { Field } from './field.js'
-import { find_pattern, parse_pattern, type Stretch } from './pattern.js'
+import { cover, find_pattern, parse_pattern, type Stretch } from './pattern.js'
 import type { Piece, PreTokenizer } from './types.js'
-import { WHITE_SPACE_RUN } from './whitespace.js'
+import { white_space_runs } from './whitespace.js'
 
 /** The pre-tokenizer of a tokenizer.json. Types that are not known to give the reference's pieces are refused by name. */
 export function create_pre_tokenizer(field: Field): PreTokenizer | null {
@@ -17,7 +17,7 @@ export function create_pre_tokenizer(field: Field): PreTokenizer | null {
       return (piece) =>
         cut(
           piece,
-          find_pattern(WHITE_SPACE_RUN, piece.text).filter(({ matched }) => !matched),
+          cover(piece.text, white_space_runs(piece.text)).filter(({ matched }) => !matched),
         )
     case 'Metaspace':
       return create_metaspace(field)

@@ -59,6 +59,7 @@ function read_piece(bytes: Uint8Array, model: SentencePieceModel): void {
     else if (number === 2 && wire_type === 5) score = float_of_bits(value as number)
     else if (number === 3 && wire_type === 0) type = value as number
   }
+  if (!Number.isFinite(score)) throw new ProtobufError(`piece ${model.vocab.length} has the score ${score}`)
   model.vocab.push([piece, score])
   if (type === CONTROL || type === USER_DEFINED) model.symbols.push({ content: piece, special: type === CONTROL })
 }

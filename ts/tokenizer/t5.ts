@@ -84,7 +84,7 @@ function build(
     normalizer: charsmap === null ? null : { type: 'Precompiled', precompiled_charsmap: charsmap },
     pre_tokenizer: { type: 'Sequence', pretokenizers: [{ type: 'WhitespaceSplit' }, METASPACE] },
     decoder: METASPACE,
-    post_processor: post_processor.absent ? eos_template(file, vocab, config) : post_processor.value,
+    post_processor: post_processor.absent ? eos_template(vocab, config) : post_processor.value,
     added_tokens: added_tokens.value,
   }
   return new Field(definition, file)
@@ -98,11 +98,11 @@ function find_charsmap(normalizer: Field): unknown {
 }
 
 /** The end token after each sequence. */
-function eos_template(file: string, vocab: unknown[], config: Field): object {
+function eos_template(vocab: unknown[], config: Field): object {
   const eos = config.get('eos_token')
   const content = eos.absent || typeof eos.value === 'string' ? eos.string('</s>') : eos.get('content').string()
   const id = vocab.findLastIndex((entry) => Array.isArray(entry) && entry[0] === content)
-  if (id < 0) new Field(content, file, 'eos_token').fail('a token of the vocabulary')
+  if (id < 0) config.get('eos_token').fail('a token of the vocabulary', JSON.stringify(content))
   const sequence = (id: 'A' | 'B') => ({ Sequence: { id, type_id: 0 } })
   const end = { SpecialToken: { id: content, type_id: 0 } }
   return {

@@ -1,7 +1,7 @@
 /** The Unigram model: the segmentation of a word with the highest total score. */
 
 import { InputError } from '../errors.js'
-import { describe, Field } from './field.js'
+import { describe, Field, MAX_SHORT } from './field.js'
 import { Trie } from './trie.js'
 import type { Model, Token } from './types.js'
 
@@ -31,11 +31,16 @@ export class Unigram implements Model {
     for (let id = 0; id < vocab.length; ++id) {
       const entry: unknown = vocab[id]
       const [piece, score] = (Array.isArray(entry) ? entry : []) as unknown[]
-      if (typeof piece !== 'string' || typeof score !== 'number' || !Number.isFinite(score)) {
+      if (
+        typeof piece !== 'string' ||
+        piece.length > MAX_SHORT ||
+        typeof score !== 'number' ||
+        !Number.isFinite(score)
+      ) {
         const found = Array.isArray(entry) ? `[${entry.slice(0, 3).map(describe).join(', ')}]` : describe(entry)
         const { file, path } = model.get('vocab')
-        const place: Field = new Field(found, file, `${path}[${id}]`)
-        place.fail('[piece, score]')
+        const place: Field = new Field(entry, file, `${path}[${id}]`)
+        place.fail(`[piece, score], the piece with at most ${MAX_SHORT} characters`, found)
       }
       this.#pieces.push(piece)
       this.#scores[id] = score
