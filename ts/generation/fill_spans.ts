@@ -79,14 +79,24 @@ function split(text: unknown, gap: unknown): string[] {
         details: { option: 'gap' },
       })
     }
-    // Without groups: split would put what they match among the parts.
-    marker = gap instanceof RegExp ? new RegExp(gap.source.replace(/\((?!\?)/g, '(?:'), gap.flags) : gap
+    marker = gap instanceof RegExp ? new RegExp(gap.source, gap.flags.includes('g') ? gap.flags : `${gap.flags}g`) : gap
   }
-  const parts = text.split(marker)
+  const parts = typeof marker === 'string' ? text.split(marker) : between_matches(text, marker)
   if (parts.length === 1) throw new InputError('The text has no gap. Mark one with ___, <mask> or <extra_id_0>.')
   if (parts.length - 1 > MAX_GAPS)
     throw new InputError(`The text has ${parts.length - 1} gaps; at most ${MAX_GAPS} can be numbered.`)
   return parts
+}
+
+/** As `split`, without what groups of the expression match. */
+function between_matches(text: string, expression: RegExp): string[] {
+  const parts: string[] = []
+  let start = 0
+  for (const match of text.matchAll(expression)) {
+    parts.push(text.slice(start, match.index))
+    start = match.index + match[0].length
+  }
+  return [...parts, text.slice(start)]
 }
 
 function sentinel_id(tokenizer: PreTrainedTokenizer, index: number): number {
