@@ -84,6 +84,55 @@ describe('forms of calling', () => {
   })
 })
 
+test("everything that steps compute, in the reference's form", async () => {
+  const output = await model.generate({
+    input_ids,
+    attention_mask,
+    max_new_tokens: 3,
+    eos_token_id: null,
+    return_dict_in_generate: true,
+    output_scores: true,
+    output_logits: true,
+    output_attentions: true,
+    output_hidden_states: true,
+    output_router_logits: true,
+    output_routes: true,
+  })
+  const width = input_ids.dims[1] as number
+  expect(output.scores?.map(({ dims }) => dims)).toEqual([
+    [3, 120],
+    [3, 120],
+    [3, 120],
+  ])
+  expect(output.logits?.[1]?.tolist()).toEqual(output.scores?.[1]?.tolist())
+  expect(output.encoder_hidden_states).toHaveLength(5)
+  expect(output.encoder_attentions?.[0]?.dims).toEqual([3, 4, width, width])
+  expect(output.encoder_router_logits).toHaveLength(2)
+  expect(output.decoder_hidden_states?.map((layers) => layers.map(({ dims }) => dims))).toEqual(
+    new Array(3).fill(new Array(5).fill([3, 1, 32])),
+  )
+  expect(output.decoder_attentions?.map((layers) => layers[0]?.dims)).toEqual([
+    [3, 4, 1, 1],
+    [3, 4, 1, 2],
+    [3, 4, 1, 3],
+  ])
+  expect(output.cross_attentions?.[2]?.[3]?.dims).toEqual([3, 4, 1, width])
+  expect(output.decoder_router_logits?.[0]?.[1]?.dims).toEqual([3, 1, 4])
+  expect(output.decoder_routes?.map(({ dims }) => dims)).toEqual([
+    [3, 3],
+    [3, 3],
+  ])
+  // The last step's states are those of a full pass at that position.
+  const full = await model.forward({
+    input_ids,
+    attention_mask,
+    decoder_input_ids: rows_of(output.sequences).map((row) => row.slice(0, 3)),
+    output_hidden_states: true,
+  })
+  const last = full.decoder_hidden_states?.[4]?.slice(null, [2, 3], null) as Tensor
+  expect(relative_error(output.decoder_hidden_states?.[2]?.[4] as Tensor, last)).toBeLessThan(1e-5)
+})
+
 describe('lengths', () => {
   test('max_length counts the start token; the default is 20 new tokens', async () => {
     expect((await model.generate({ input_ids, attention_mask, max_length: 5 })).dims).toEqual([3, 5])

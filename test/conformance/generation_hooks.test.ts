@@ -134,6 +134,23 @@ describe('stopping_criteria', () => {
     expect(ids.dims).toEqual([3, 3])
   })
 
+  test('with beams, they end the continuations they name', async () => {
+    const lengths: number[] = []
+    const stopping_criteria = (ids: number[][]) => {
+      lengths.push(ids[0]?.length ?? 0)
+      return ids.map((row) => row.length >= 4)
+    }
+    const ids = await model.generate({
+      ...inputs,
+      max_new_tokens: 12,
+      num_beams: 3,
+      eos_token_id: null,
+      stopping_criteria,
+    })
+    expect(ids.dims).toEqual([3, 4])
+    expect(Math.max(...lengths)).toBe(4)
+  })
+
   const bad: [string, unknown][] = [
     [
       'throws',

@@ -20,11 +20,30 @@ export class GenerateOutput extends ModelOutput {
   declare logits?: Tensor[]
   /** Beam search: the beam that each token of each sequence came from, int32. */
   declare beam_indices?: Tensor
+  /** Of the encoder, per layer, as `forward` returns them. */
+  declare encoder_hidden_states?: Tensor[]
+  declare encoder_attentions?: Tensor[]
+  declare encoder_router_logits?: Tensor[]
+  /** Of the decoder, per step and layer: float32 [sequences or beams, tokens, d_model]. */
+  declare decoder_hidden_states?: Tensor[][]
+  /** float32 [sequences or beams, heads, queries, keys]. */
+  declare decoder_attentions?: Tensor[][]
+  declare cross_attentions?: Tensor[][]
+  /** float32 [sequences or beams, tokens, experts]. */
+  declare decoder_router_logits?: Tensor[][]
   /** Per sparse layer, int32 [rows, tokens]: the expert that took each token that the encoder read. */
   declare encoder_routes?: Tensor[]
   /** The same for each token that the decoder read: the sequences without their last. */
   declare decoder_routes?: Tensor[]
 }
+
+/** Outputs that come for every step, and in each for every layer. */
+const PER_STEP: ReadonlySet<string> = new Set([
+  'decoder_hidden_states',
+  'decoder_attentions',
+  'cross_attentions',
+  'decoder_router_logits',
+])
 
 export async function generate(
   host: GenerationHost,
@@ -60,8 +79,19 @@ function to_result(prepared: PreparedGeneration, tensors: WireTensor[]): Tensor<
     const tensor = found.get(name)
     if (tensor !== undefined) output[name] = tensor
   }
-  for (const name of prepared.recorded) Object.assign(output, { [name]: numbered(found, name) })
+  for (const name of prepared.recorded) {
+    Object.assign(output, { [name]: PER_STEP.has(name) ? per_step(found, name) : numbered(found, name) })
+  }
   return output
+}
+
+function per_step(found: ReadonlyMap<string, Tensor>, name: string): Tensor[][] {
+  const steps: Tensor[][] = []
+  for (let step = 0; ; step++) {
+    const layers = numbered(found, `${name}.${step}`)
+    if (layers.length === 0) return steps
+    steps.push(layers)
+  }
 }
 
 /** The prompt of every sequence: each row's, as often as it has sequences. */

@@ -110,12 +110,13 @@ const EXTRAS = [
   'signal',
 ] as const
 
-/** What the engine records on request; `output_scores` and `output_logits` it takes from the options themselves. */
+/** Which outputs each flag asks of the engine. `output_scores` and `output_logits` it takes from the options themselves. */
+const RECORDED: Readonly<Record<string, readonly string[]>> = {
+  output_attentions: ['encoder_attentions', 'decoder_attentions', 'cross_attentions'],
+  output_hidden_states: ['encoder_hidden_states', 'decoder_hidden_states'],
+  output_router_logits: ['encoder_router_logits', 'decoder_router_logits'],
+}
 const ROUTES = ['encoder_routes', 'decoder_routes']
-const RECORDED = ['scores', 'logits']
-
-/** Options of the reference that need every step's tensors, which are not kept. */
-const NOT_RECORDED = ['output_attentions', 'output_hidden_states', 'output_router_logits']
 
 /** Puts the two forms of calling, `generate({...})` and `generate(inputs, {...})`, into one object. */
 export function join_arguments(first: unknown, second: unknown): Record<string, unknown> {
@@ -160,11 +161,6 @@ export function prepare_generation(host: GenerationHost, args: Record<string, un
     }
     criteria.push(new StopStringCriteria(tokenizer, stop_strings as string | string[]))
   }
-  if (criteria.length > 0 && typeof options.num_beams === 'number' && options.num_beams > 1) {
-    const message =
-      'stopping_criteria and stop_strings are not supported with num_beams above 1: beams change what came before.'
-    throw new OptionError('UNSUPPORTED_OPTION', message, { details: { option: 'stopping_criteria' } })
-  }
   const processors = to_processors(extras.logits_processor)
 
   const { tensors, rows } = encoder_inputs(host, inputs)
@@ -173,15 +169,19 @@ export function prepare_generation(host: GenerationHost, args: Record<string, un
   tensors.push(wire('decoder_input_ids', Int32Array.from(prompt.flat()), [rows, width]))
 
   const return_dict = flag('return_dict_in_generate', options.return_dict_in_generate, false)
-  refuse_unrecorded(options, return_dict)
-  const routes = return_dict && flag('output_routes', extras.output_routes, false)
-  const recorded = return_dict ? RECORDED.filter((name) => options[`output_${name}`] === true) : []
+  // Without an object to put them in, the reference ignores them too.
+  const asked = (name: string, value: unknown) => return_dict && flag(name, value, false)
+  const outputs = Object.entries(RECORDED).flatMap(([name, recorded]) => (asked(name, options[name]) ? recorded : []))
+  // An encoder whose output is given does not run.
+  const there = (name: string) => !(inputs.encoder_outputs && name.startsWith('encoder_'))
+  const recorded = [...outputs, ...(asked('output_routes', extras.output_routes) ? ROUTES : [])].filter(there)
+  const steps = ['scores', 'logits'].filter((name) => asked(`output_${name}`, options[`output_${name}`]))
   if (options.do_sample === true) options.seed ??= Math.floor(Math.random() * 2 ** 53)
   return {
     tensors,
     options,
-    outputs: routes ? ROUTES : [],
-    recorded: routes ? [...recorded, ...ROUTES] : recorded,
+    outputs: recorded,
+    recorded: [...steps, ...recorded],
     prompt,
     return_dict,
     processors: processors.length > 0 ? processors : null,
@@ -239,14 +239,6 @@ function encoder_inputs(host: GenerationHost, inputs: GenerateInputs): { tensors
   }
   if (attention_mask) tensors.mask('attention_mask', attention_mask, shape.dims)
   return { tensors: tensors.tensors, rows: shape.dims[0] as number }
-}
-
-function refuse_unrecorded(options: Readonly<Record<string, unknown>>, return_dict: boolean): void {
-  // Without an object to put them in, the reference ignores them too.
-  const asked = return_dict ? NOT_RECORDED.filter((name) => flag(name, options[name], false)) : []
-  if (asked.length === 0) return
-  const message = `${asked.join(', ')}: these are not kept while generating. Call forward with decoder_input_ids set to the sequences.`
-  throw new OptionError('UNSUPPORTED_OPTION', message, { details: { option: asked[0], options: asked } })
 }
 
 /** The decoder's first tokens: the start token, and what the caller gives after it. */

@@ -20,23 +20,26 @@ export interface StepEvent {
 const QUIET_MS = 10
 const MANY_STEPS = 2 ** 20
 
+/** Sequences that the engine shows between two parts of a step. */
+interface Shown {
+  rows: number[]
+  input_ids: number[][]
+}
+
 export class GenerationSession {
   /** Sequences that are generated: rows of input times `num_return_sequences`. */
   readonly rows: number
   readonly #host: GenerationHost
   readonly #prepared: PreparedGeneration
   readonly #handle: BackendHandle
-  readonly #sequences: number[][]
-  readonly #stopped = new Set<number>()
-  #paused: { rows: number[]; input_ids: number[][]; scores: WireTensor } | null = null
+  #scores: { shown: Shown; scores: WireTensor } | null = null
+  #candidates: Shown | null = null
 
   private constructor(host: GenerationHost, prepared: PreparedGeneration, handle: BackendHandle, rows: number) {
     this.#host = host
     this.#prepared = prepared
     this.#handle = handle
     this.rows = rows
-    const copies = Math.max(1, Math.floor(rows / prepared.prompt.length))
-    this.#sequences = Array.from({ length: rows }, (_, row) => [...(prepared.prompt[Math.floor(row / copies)] ?? [])])
   }
 
   static async start(host: GenerationHost, prepared: PreparedGeneration): Promise<GenerationSession> {
@@ -48,16 +51,12 @@ export class GenerationSession {
         options: prepared.options,
         outputs: prepared.outputs,
         ...(prepared.processors !== null && { pause_at_scores: true }),
+        ...(prepared.criteria !== null && { pause_at_candidates: true }),
       },
       prepared.tensors,
     )
     const handle = new BackendHandle(host.handle.backend, reply.session, 'This generation')
     return new GenerationSession(host, prepared, handle, reply.rows)
-  }
-
-  /** Each sequence so far, the decoder's first tokens included. For beams, only those. */
-  get sequences(): readonly (readonly number[])[] {
-    return this.#sequences
   }
 
   /** Goes on until there are tokens, or for a while where `quiet`. */
@@ -68,18 +67,17 @@ export class GenerationSession {
       throw_if_aborted(signal)
       // Throws when the model was disposed of meanwhile: a session must not keep its weights.
       this.#host.handle.id
-      const stop = criteria === null || this.#paused !== null ? [] : this.#to_stop()
+      const stop_candidates = this.#stopped_candidates()
       const scores = this.#processed_scores()
       const request = {
         session: this.#handle.id,
         max_steps: alone ? MANY_STEPS : 1,
         ...(alone && { max_ms: QUIET_MS }),
-        ...(stop.length > 0 && { stop }),
+        ...(stop_candidates.length > 0 && { stop_candidates }),
       }
       const { reply, tensors } = await this.#handle.call('generation_step', request, scores)
-      this.#remember_pause(reply, tensors)
-      for (const [row, token] of reply.tokens) this.#sequences[row]?.push(token)
-      if (reply.tokens.length > 0 || reply.done || this.#paused === null) return reply
+      this.#remember(reply, tensors)
+      if (this.#scores === null && this.#candidates === null) return reply
     }
   }
 
@@ -96,35 +94,32 @@ export class GenerationSession {
     await this.#handle.dispose().catch(() => {})
   }
 
-  /** Rows that criteria end before the next step. */
-  #to_stop(): number[] {
-    const { criteria, prompt } = this.#prepared
-    if (criteria === null || (this.#sequences[0]?.length ?? 0) <= (prompt[0]?.length ?? 0)) return []
-    const running = this.#sequences.flatMap((_, row) => (this.#stopped.has(row) ? [] : [row]))
-    const answers = run_criteria(
-      criteria,
-      running.map((row) => [...(this.#sequences[row] as number[])]),
-    )
-    const stop = running.filter((_, index) => answers[index])
-    for (const row of stop) this.#stopped.add(row)
-    return stop
+  /** Continuations that criteria end with their new token, by index. */
+  #stopped_candidates(): number[] {
+    const shown = this.#candidates
+    const { criteria } = this.#prepared
+    if (shown === null || criteria === null) return []
+    this.#candidates = null
+    const answers = run_criteria(criteria, shown.input_ids)
+    return answers.flatMap((stop, index) => (stop ? [index] : []))
   }
 
   #processed_scores(): WireTensor[] {
-    const paused = this.#paused
+    const paused = this.#scores
     const { processors } = this.#prepared
     if (paused === null || processors === null) return []
-    this.#paused = null
+    this.#scores = null
     const scores = unwire(paused.scores) as Tensor<'float32'>
-    const ids = paused.input_ids.map((row) => row.map(BigInt))
+    const ids = paused.shown.input_ids.map((row) => row.map(BigInt))
     const processed = run_processors(processors, ids, scores)
     return [wire('scores', processed.data, processed.dims)]
   }
 
-  #remember_pause(reply: Operations['generation_step']['reply'], tensors: WireTensor[]): void {
+  #remember(reply: Operations['generation_step']['reply'], tensors: WireTensor[]): void {
+    this.#candidates = reply.candidates ?? null
     if (reply.paused === undefined) return
     const scores = tensors.find((tensor) => tensor.name === 'scores')
     if (scores === undefined) throw new InternalError('The engine paused for scores and gave none.')
-    this.#paused = { ...reply.paused, scores }
+    this.#scores = { shown: reply.paused, scores }
   }
 }

@@ -21,7 +21,7 @@ import { type FloatsInput, InputTensors, type MaskInput } from './inputs.js'
 import { fill_output, type ModelOutput, MoEModelOutput, Seq2SeqMoEModelOutput, Seq2SeqMoEOutput } from './outputs.js'
 import { PreTrainedModel } from './pretrained_model.js'
 import { one_hot, router_probabilities } from './router_outputs.js'
-import { type ScoreOutput, score_labels } from './scoring.js'
+import { type ScoreOutput, to_scores } from './scoring.js'
 
 /** The base of the models that read tokens. */
 export abstract class SwitchTransformersPreTrainedModel<Inputs, Output> extends PreTrainedModel<Inputs, Output> {
@@ -93,10 +93,14 @@ export class SwitchTransformersForConditionalGeneration extends SwitchTransforme
    * @throws {InputError} for ids, masks and shapes that do not fit.
    */
   async score(inputs: ScoreInputs): Promise<ScoreOutput> {
+    const model = this.handle.id
     if (!inputs?.labels) throw new InputError('score needs labels, the token ids whose probability is asked for.')
-    const { logits } = await this.forward(inputs)
+    const { request, tensors } = prepare_forward({ decoder: true, head: true }, this.config, this.handle, inputs)
+    const outputs = ['token_log_probs']
+    const answer = await this.handle.call('model_forward', { model, ...request, outputs }, tensors)
+    const log_probs = unwire_all(answer.tensors).get('token_log_probs') as Tensor<'float32'>
     const { data } = to_ids(inputs.labels, 'labels', { vocab_size: this.config.vocab_size, allow: [-100] })
-    return score_labels(logits as Tensor<'float32'>, data)
+    return to_scores(log_probs, data)
   }
 
   /**
