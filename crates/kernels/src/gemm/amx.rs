@@ -298,13 +298,21 @@ unsafe fn split_panel<T>(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn split(x: [__m512; 2]) -> [__m512i; PARTS] {
+    [part::<0>(x), part::<1>(x), part::<2>(x)]
+}
+
+/// One part of [`split`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn part<const PART: usize>(mut x: [__m512; 2]) -> __m512i {
     let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
-    let cut = |x: __m512| _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), upper));
-    let high = x.map(cut);
-    let rest = [_mm512_sub_ps(x[0], high[0]), _mm512_sub_ps(x[1], high[1])];
-    let middle = rest.map(cut);
-    let low = [_mm512_sub_ps(rest[0], middle[0]), _mm512_sub_ps(rest[1], middle[1])];
-    [upper_halves(high), upper_halves(middle), upper_halves(low)]
+    for _ in 0..PART {
+        for x in &mut x {
+            let high = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(*x), upper));
+            *x = _mm512_sub_ps(*x, high);
+        }
+    }
+    upper_halves(x)
 }
 
 /// The upper 16 bits of 32 lanes, in order.
@@ -322,25 +330,32 @@ fn upper_halves(x: [__m512; 2]) -> __m512i {
 /// Packs 32 columns of up to 32 rows: for each part two tiles, in which a row holds a pair of columns of 16 rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn pack_step(x: *const f32, stride: usize, rows: usize, to: *mut u8) {
+    static ZEROS: [f32; DEPTH] = [0.0; DEPTH];
     for half in 0..2 {
-        let mut parts = [[_mm512_setzero_si512(); 16]; PARTS];
-        for row in 0..16 {
-            if half * 16 + row < rows {
-                // SAFETY: this row exists.
-                let values = unsafe { load_f32(x.add((half * 16 + row) * stride)) };
-                let cut = split(values);
-                for part in 0..PARTS {
-                    parts[part][row] = cut[part];
-                }
-            }
+        let mut from = [ZEROS.as_ptr(); 16];
+        for (row, from) in (half * 16..rows).zip(&mut from) {
+            *from = x.wrapping_add(row * stride);
         }
-        for (part, rows) in parts.into_iter().enumerate() {
-            let columns = transpose(rows.map(|row| _mm512_castsi512_ps(row)));
-            for (i, column) in columns.into_iter().enumerate() {
-                // SAFETY: the tile lies in the packed inputs.
-                unsafe { _mm512_store_ps(to.add((part * 2 + half) * TILE + i * 64).cast(), column) };
-            }
+        // SAFETY: these rows exist, and the tiles lie in the packed inputs.
+        unsafe {
+            pack_part::<0>(&from, to.add(half * TILE));
+            pack_part::<1>(&from, to.add((2 + half) * TILE));
+            pack_part::<2>(&from, to.add((4 + half) * TILE));
         }
+    }
+}
+
+/// One tile of one part. Reading the rows again for each part is cheaper than keeping all parts at hand.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn pack_part<const PART: usize>(from: &[*const f32; 16], to: *mut u8) {
+    let mut rows = [_mm512_setzero_ps(); 16];
+    for (row, &from) in rows.iter_mut().zip(from) {
+        // SAFETY: the caller has 32 elements there.
+        *row = _mm512_castsi512_ps(part::<PART>(unsafe { load_f32(from) }));
+    }
+    for (i, column) in transpose(rows).into_iter().enumerate() {
+        // SAFETY: the caller has a tile there, aligned.
+        unsafe { _mm512_store_ps(to.add(i * 64).cast(), column) };
     }
 }
 
