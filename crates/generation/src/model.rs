@@ -27,7 +27,8 @@ pub trait StepModel {
     /// sources may repeat, destinations do not, and both are slots of the same row).
     fn reorder(&mut self, moves: &[(usize, usize)]) -> Result<(), GenerationError>;
 
-    /// Nothing will be fed to the slot any more: its cache may go.
+    /// Nothing will be fed to the slot any more: its cache may go. Called once for every slot of a row that ends, those
+    /// that were never fed included.
     fn release(&mut self, slot: usize);
 
     /// Empties a slot's cache, for `use_cache: false`. Refused unless the model implements it.

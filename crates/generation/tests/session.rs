@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::slice::from_ref;
+
 use common::{generate, options, rows, FakeModel, VOCAB};
 use serde_json::{json, Value};
 use switch_generation::{
@@ -46,7 +48,7 @@ fn rows_do_not_depend_on_each_other_nor_on_their_order_and_padding() {
         let alone: Vec<_> = encoder_ids()
             .iter()
             .zip(&decoder_ids)
-            .map(|(encoder, decoder)| trimmed(&generate(&options, &[encoder.clone()], &[decoder.clone()], 11)))
+            .map(|(encoder, decoder)| trimmed(&generate(&options, from_ref(encoder), from_ref(decoder), 11)))
             .collect();
         for order in [[0, 1, 2, 3, 4], [4, 2, 0, 3, 1], [3, 3, 1, 0, 1]] {
             let encoder: Vec<Vec<u32>> = order.iter().map(|row| encoder_ids()[*row].clone()).collect();
@@ -77,11 +79,11 @@ fn a_seed_gives_the_same_tokens_and_another_gives_others() {
 
 #[test]
 fn without_a_cache_the_result_is_the_same() {
-    for index in 0..STRATEGIES.len() - 1 {
+    for (index, name) in STRATEGIES.iter().enumerate().filter(|(_, name)| !name.contains("penalty_alpha")) {
         let mut options = strategy(index);
         let cached = generate(&options, &encoder_ids(), &[], 3);
         options.use_cache = false;
-        assert_eq!(generate(&options, &encoder_ids(), &[], 3), cached, "{}", STRATEGIES[index]);
+        assert_eq!(generate(&options, &encoder_ids(), &[], 3), cached, "{name}");
     }
 }
 
@@ -103,9 +105,12 @@ fn a_finished_row_costs_nothing() {
 /// Hooks that a host may run between the parts of a step.
 #[derive(Default)]
 struct Hooks<'a> {
-    scores: Option<&'a mut dyn FnMut(usize, &[u32], &mut [f32])>,
-    stop: Option<&'a dyn Fn(&[u32]) -> bool>,
+    scores: Option<&'a mut ScoreHook>,
+    stop: Option<&'a StopHook>,
 }
+
+type ScoreHook = dyn FnMut(usize, &[u32], &mut [f32]);
+type StopHook = dyn Fn(&[u32]) -> bool;
 
 fn hooked(options: &GenerationOptions, mut hooks: Hooks<'_>) -> GenerationResult {
     let mut model = FakeModel::new(&encoder_ids(), options.slots_per_row());
@@ -139,16 +144,13 @@ fn a_host_sees_and_changes_scores_with_every_strategy() {
     for index in 0..STRATEGIES.len() {
         let options = strategy(index);
         assert_eq!(hooked(&options, Hooks::default()), generate(&options, &encoder_ids(), &[], 0), "{index}");
-        let mut seen = 0;
         let mut force = |row: usize, ids: &[u32], scores: &mut [f32]| {
-            seen += 1;
             assert!(row < 5 && ids[0] == 0);
             scores.fill(-1e6);
             scores[20] = 1.0;
         };
         let result = hooked(&options, Hooks { scores: Some(&mut force), stop: None });
         assert!(result.sequences.iter().any(|ids| ids[1..=3] == [20, 20, 20]), "{index}: {:?}", result.sequences);
-        assert!(seen > 0);
     }
 }
 
