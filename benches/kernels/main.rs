@@ -5,6 +5,7 @@
 
 mod clock;
 mod layers;
+mod machine;
 mod products;
 
 use switch_kernels::{isa, parallel};
@@ -13,6 +14,9 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     println!("instruction set {}, {} threads", isa::active().name(), parallel::threads());
     let wanted = |name: &str| words.is_empty() || words.iter().all(|word| name.contains(word.as_str()));
+    if wanted("machine") {
+        machine::print_limits();
+    }
     products::run(&wanted);
     layers::run(&wanted);
 }
