@@ -1,9 +1,8 @@
 /** The patterns of `Split` and `Replace`: a string or a regular expression in Oniguruma's syntax. */
 
-import { SplitPreTokenizer } from '@huggingface/tokenizers'
 import { InputError } from '../errors.js'
 import type { Field } from './field.js'
-import { regex_cost } from './regex_cost.js'
+import { translate_regex } from './regex.js'
 
 /** A string, or a sticky regular expression with the length of text that it can take in time. */
 export type Pattern = string | { regex: RegExp; max_text: number }
@@ -27,32 +26,33 @@ const MAX_GROWN = 2 ** 26
 /** Time for one text, looked at between positions. */
 const MAX_MILLISECONDS = 10_000
 
-/** The pattern of a file. The translation from Oniguruma's syntax is that of the `@huggingface/tokenizers` library. */
+/** The pattern of a file. */
 export function parse_pattern(field: Field): Pattern {
   const object = field.object()
   if ('String' in object) return field.get('String').string()
   const source = field.get('Regex')
-  const text = source.string()
-  if (text.length > MAX_PATTERN) source.fail(`a pattern of at most ${MAX_PATTERN} characters`)
-  const cost = regex_cost(text)
-  const max_text = cost ? Math.min(MAX_TEXT, Math.floor((MAX_STEPS / cost.bound) ** (1 / Math.max(1, cost.degree)))) : 0
-  if (max_text < MIN_TEXT) {
-    source.fail(
-      'a pattern that takes no exponential time: no back-references, no repeated groups that repeat or choose inside',
-    )
+  if (source.string().length > MAX_PATTERN) source.fail(`a pattern of at most ${MAX_PATTERN} characters`)
+  const translation = translate_regex(source.string())
+  if (translation) {
+    const { bound, degree } = translation
+    const max_text = Math.min(MAX_TEXT, Math.floor((MAX_STEPS / bound) ** (1 / Math.max(1, degree))))
+    const regex = compile(translation.source)
+    if (regex && max_text >= MIN_TEXT) return { regex, max_text }
   }
-  try {
-    const config = { type: 'Split', pattern: { Regex: text }, behavior: 'Isolated', invert: false }
-    const { pattern } = new SplitPreTokenizer(config as never)
-    if (pattern instanceof RegExp)
-      return { regex: new RegExp(pattern.source, `${pattern.flags.replace('g', '')}y`), max_text }
-  } catch {
-    // Falls through to the same answer.
-  }
-  return source.fail('a regular expression that JavaScript can express')
+  return source.fail(
+    'a regular expression that means the same in JavaScript and takes no exponential time (no back-references, no atomic or repeated groups that repeat or choose inside)',
+  )
 }
 
-/** The stretches of `text` by a pattern. Empty matches do not count. */
+function compile(source: string): RegExp | null {
+  try {
+    return new RegExp(source, 'uy')
+  } catch {
+    return null
+  }
+}
+
+/** The stretches of `text` by a pattern. An empty match is a stretch too, and a cut. */
 export function find_pattern(pattern: Pattern, text: string): Stretch[] {
   return cover(text, find(pattern, text))
 }
@@ -76,7 +76,7 @@ export function replace_pattern(pattern: Pattern, text: string, content: string)
     check_length(result.length)
     before = end
   }
-  return before === 0 ? text : result + text.slice(before)
+  return result + text.slice(before)
 }
 
 /** Throws an InputError for a text that has grown to more than this while it was normalised or decoded. */
@@ -89,7 +89,6 @@ export function cover(text: string, matches: Iterable<{ start: number; end: numb
   const stretches: Stretch[] = []
   let before = 0
   for (const { start, end } of matches) {
-    if (start === end) continue
     if (before < start) stretches.push({ start: before, end: start, matched: false })
     stretches.push({ start, end, matched: true })
     before = end
@@ -107,16 +106,22 @@ function* find_string(pattern: string, text: string): Generator<{ start: number;
 
 /** Position by position, so that there is a moment to look at the clock. */
 function* find_regex(regex: RegExp, text: string): Generator<{ start: number; end: number }> {
+  if (text === '') return
   const deadline = Date.now() + MAX_MILLISECONDS
-  for (let at = 0, tries = 0; at < text.length; ++tries) {
+  let last_end = -1
+  for (let at = 0, tries = 0; at <= text.length; ++tries) {
     if (tries % 64 === 63 && Date.now() > deadline) {
       throw new InputError(
         `This tokenizer's regular expression took more than ${MAX_MILLISECONDS} ms for a text of ${text.length} characters.`,
       )
     }
     regex.lastIndex = at
-    const end = regex.test(text) ? regex.lastIndex : at
-    if (end > at) yield { start: at, end }
-    at = end > at ? end : at + (text.codePointAt(at)! > 0xffff ? 2 : 1)
+    const end = regex.test(text) ? regex.lastIndex : -1
+    // An empty match right after a match is none.
+    if (end > at || (end === at && end !== last_end)) {
+      yield { start: at, end }
+      last_end = end
+    }
+    at = end > at ? end : at + ((text.codePointAt(at) ?? 0) > 0xffff ? 2 : 1)
   }
 }

@@ -65,7 +65,9 @@ function create_metaspace(field: Field): PreTokenizer {
 }
 
 function cut({ text, first }: Piece, stretches: { start: number; end: number }[]): Piece[] {
-  return stretches.map(({ start, end }) => ({ text: text.slice(start, end), first: first && start === 0 }))
+  return stretches
+    .filter(({ start, end }) => start < end)
+    .map(({ start, end }) => ({ text: text.slice(start, end), first: first && start === 0 }))
 }
 
 const BEHAVIOR_NAMES = ['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous'] as const

@@ -101,7 +101,7 @@ function find_charsmap(normalizer: Field): unknown {
 function eos_template(vocab: unknown[], config: Field): object {
   const eos = config.get('eos_token')
   const content = eos.absent || typeof eos.value === 'string' ? eos.string('</s>') : eos.get('content').string()
-  const id = vocab.findLastIndex((entry) => Array.isArray(entry) && entry[0] === content)
+  const id = vocab.map((entry) => (Array.isArray(entry) ? entry[0] : null)).lastIndexOf(content)
   if (id < 0) config.get('eos_token').fail('a token of the vocabulary', JSON.stringify(content))
   const sequence = (id: 'A' | 'B') => ({ Sequence: { id, type_id: 0 } })
   const end = { SpecialToken: { id: content, type_id: 0 } }
