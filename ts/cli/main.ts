@@ -1,36 +1,45 @@
 #!/usr/bin/env node
 /** The program `switch-transformers`: connects a command to the process. */
 
-import { createInterface } from 'node:readline'
+import { addAbortSignal } from 'node:stream'
 import { EXIT } from './exit.js'
+import { lines_of } from './lines.js'
 import { run } from './program.js'
 import { type Progress, progress_bar, type Terminal } from './terminal.js'
 
 /** How long an interrupted command may take to stop at its own place before it is ended. */
 const GRACE_MS = 1500
 
+/** Signals that end a command, with the exit codes that shells give them: 128 + their number. */
+const SIGNALS = { SIGINT: EXIT.interrupted, SIGTERM: 143 } as const
+
 const controller = new AbortController()
 const cleanups: (() => void)[] = []
 const bars = new Set<Progress>()
+let interrupted_code: number = EXIT.interrupted
 
 // Whoever reads the output may close it early (`| head`): that is no error, and nothing more is to be said.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error
-    process.exit(process.exitCode ?? EXIT.ok)
+    process.exit(EXIT.ok)
   })
 }
 
-process.on('SIGINT', () => {
-  if (controller.signal.aborted) interrupt()
-  controller.abort()
-  setTimeout(interrupt, GRACE_MS).unref()
-})
+for (const [signal, exit_code] of Object.entries(SIGNALS)) {
+  process.on(signal, () => {
+    interrupted_code = exit_code
+    if (controller.signal.aborted) end_now()
+    controller.abort()
+    // What runs in the engine cannot always look up in time.
+    setTimeout(end_now, GRACE_MS).unref()
+  })
+}
 
-function interrupt(): never {
+function end_now(): never {
   for (const bar of bars) bar.stop()
   clean_up()
-  process.exit(EXIT.interrupted)
+  process.exit(interrupted_code)
 }
 
 function clean_up(): void {
@@ -46,9 +55,7 @@ function clean_up(): void {
 const terminal: Terminal = {
   print: (text) => void process.stdout.write(text),
   note: (text) => void process.stderr.write(text),
-  columns: process.stdout.columns ?? 80,
-  read_lines: () =>
-    process.stdin.isTTY ? null : createInterface({ input: process.stdin, crlfDelay: Number.POSITIVE_INFINITY }),
+  read_lines: () => (process.stdin.isTTY ? null : lines_of(addAbortSignal(controller.signal, process.stdin))),
   signal: controller.signal,
   on_interrupt: (cleanup) => void cleanups.push(cleanup),
   progress(label) {
@@ -61,8 +68,9 @@ const terminal: Terminal = {
 const exit_code = await run(process.argv.slice(2), terminal, Boolean(process.env.SWITCH_DEBUG))
 // A command that was finished when the signal came has nothing to clean up.
 if (exit_code === EXIT.interrupted) clean_up()
-process.exitCode = exit_code
-// Workers of backends would keep the process alive. Output to a pipe is written asynchronously: wait for it.
-for (const stream of [process.stdout, process.stderr])
+// Output to a pipe is written asynchronously: wait for it.
+for (const stream of [process.stdout, process.stderr]) {
   await new Promise<void>((resolve) => void stream.write('', () => resolve()))
-process.exit(exit_code)
+}
+// A backend's worker must not keep the process alive.
+process.exit(exit_code === EXIT.interrupted ? interrupted_code : exit_code)

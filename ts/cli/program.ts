@@ -10,7 +10,7 @@ import { EXIT, failure_of } from './exit.js'
 import type { Terminal } from './terminal.js'
 
 const AFTER_HELP = `
-Exit codes: 0 done; 1 verify found a difference; 2 wrong usage, bad input or nothing that can run it; 130 interrupted.
+Exit codes: 0 done; 1 verify found a difference; 2 wrong usage, bad input or nothing that can run it; 130 interrupted (143 by SIGTERM).
 Environment: SWITCH_BACKEND (native, wasm), SWITCH_DEBUG (stack traces), HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE.`
 
 /** Runs one command line (without `node` and the script) and gives its exit code. Errors go to stderr as one line. */

@@ -7,11 +7,9 @@ export interface Terminal {
   print(text: string): void
   /** Notes for people, which are no part of the result. */
   note(text: string): void
-  /** Columns to lay text out for. */
-  readonly columns: number
   /** The lines of standard input; null where it is a terminal. */
   read_lines(): AsyncIterable<string> | null
-  /** Fires at SIGINT. */
+  /** Fires when the command is interrupted. */
   readonly signal: AbortSignal
   /** Called, synchronously, when the command is interrupted. */
   on_interrupt(cleanup: () => void): void

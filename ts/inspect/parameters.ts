@@ -24,7 +24,7 @@ export interface ParameterSummary {
 const BLOCK = /^(encoder|decoder)\.block\.(\d+)\./
 const EXPERT = /^((?:encoder|decoder)\.block\.\d+\..*\.experts)\.expert_(\d+)\./
 
-/** Names under which the input embedding may be stored; where several are, they are one tensor. */
+/** Names under which the input embedding may be stored; copies of one tensor unless the model is untied. */
 const EMBEDDINGS = ['shared.weight', 'encoder.embed_tokens.weight', 'decoder.embed_tokens.weight']
 /** Names of the head. With tied embeddings it is the embedding again; the second one is stored by models whose head is their own. */
 const HEAD = 'lm_head.weight'
@@ -34,14 +34,18 @@ const OWN_HEAD = 'decoder.lm_head.weight'
  * Counts parameters and layers.
  *
  * @param tied Whether the head is the embedding: the config's `tie_word_embeddings`. Left out, it is, unless the head is
- * stored under the name that only models with their own use.
+ * stored under the name that only models with their own use. False: every stored embedding is a matrix of its own.
  */
 export function summarize_parameters(
   tensors: readonly Pick<TensorEntry, 'name' | 'shape'>[],
   tied?: boolean,
 ): ParameterSummary {
-  const copies = new Set(EMBEDDINGS.filter((name) => tensors.some((tensor) => tensor.name === name)).slice(1))
-  if (tied !== false) copies.add(HEAD)
+  const copies = new Set<string>()
+  if (tied !== false) {
+    for (const name of EMBEDDINGS.filter((name) => tensors.some((tensor) => tensor.name === name)).slice(1))
+      copies.add(name)
+    copies.add(HEAD)
+  }
   if (tied === true) copies.add(OWN_HEAD)
 
   const layers = { encoder: new Set<number>(), decoder: new Set<number>() }
@@ -123,7 +127,8 @@ export function count_parameters(config: ParameterDimensions): number {
     )
   }
   return (
-    vocab_size * d_model * (config.tie_word_embeddings === false ? 2 : 1) +
+    // Untied: the shared embedding, each stack's own, and the head.
+    vocab_size * d_model * (config.tie_word_embeddings === false ? 4 : 1) +
     stack_of(config.num_layers, config.encoder_sparse_step, 1) +
     stack_of(config.num_decoder_layers ?? config.num_layers, config.decoder_sparse_step, 2)
   )

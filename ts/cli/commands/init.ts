@@ -110,7 +110,7 @@ function check_memory(parameters: number, dtype: InitFlags['dtype']): void {
   throw new BackendError(
     'OUT_OF_MEMORY',
     `A model of ${show_count(parameters)} parameters needs ${show_bytes(needed)} in memory, and there are ${show_bytes(available)}. ` +
-      'Take a smaller size, or --dtype bfloat16.',
+      (dtype === 'float32' && needed / 2 <= available ? 'Take --dtype bfloat16.' : 'Take a smaller size.'),
     { details: { parameters, needed, available } },
   )
 }

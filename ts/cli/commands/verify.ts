@@ -62,9 +62,8 @@ export function format_path(report: PathReport): string {
   const rows = report.checks.map((check) => [
     MARKS[check.status],
     check.kind,
-    printable(check.name),
     check.error === undefined ? '' : show_error(check.error),
-    printable(check.detail ?? ''),
+    printable(check.detail === undefined ? check.name : `${check.name}: ${check.detail}`),
   ])
   return `${report.path}\n${table(rows, '  ')}\n`
 }

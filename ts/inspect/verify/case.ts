@@ -114,14 +114,14 @@ async function run_generation(
 ): Promise<Check> {
   const name = generation_name(generation.options)
   if (greedy_only && !is_plain_greedy(generation.options)) {
-    return { kind: 'generation', name, status: 'skipped', detail: 'not run: not plain greedy' }
+    return { kind: 'generation', name, status: 'skipped', detail: 'it is not plain greedy' }
   }
   try {
     const actual = await model.generate(inputs, generation.options)
     return compare_generation(generation, actual, model.eos_token_ids(generation.options), tolerance)
   } catch (error) {
     if (error instanceof SwitchTransformersError && error.code === 'UNSUPPORTED_OPTION') {
-      return { kind: 'generation', name, status: 'not_run', detail: `not run: ${error.message}` }
+      return { kind: 'generation', name, status: 'not_run', detail: error.message }
     }
     return failed('generation', name, describe_failure(error))
   }
