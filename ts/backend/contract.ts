@@ -164,7 +164,13 @@ export interface Operations {
    * `options` are the reference's generation options, complete (defaults already merged by the facade).
    */
   generation_start: {
-    request: { model: number; options: Json; outputs?: string[]; pause_at_scores?: boolean; pause_at_candidates?: boolean }
+    request: {
+      model: number
+      options: Json
+      outputs?: string[]
+      pause_at_scores?: boolean
+      pause_at_candidates?: boolean
+    }
     reply: { session: number; rows: number }
   }
   /**
@@ -185,6 +191,8 @@ export interface Operations {
     request: { session: number; max_steps: number; max_ms?: number; stop?: number[]; stop_candidates?: number[] }
     reply: {
       tokens: [number, number][]
+      /** With `decoder_routes` among the outputs, beside `tokens`: per sparse layer, the expert at the position that chose it. */
+      routes?: number[][]
       steps: number
       done: boolean
       paused?: { rows: number[]; input_ids: number[][] }

@@ -59,7 +59,7 @@ export interface GenerateExtras {
   logits_processor?: LogitsProcessorFunction | LogitsProcessorFunction[] | LogitsProcessorList | null
   /** Decodes, for `stop_strings` and for the text of `stream`. */
   tokenizer?: StreamerTokenizer | null
-  /** With `return_dict_in_generate`: which expert took each token at each sparse layer. Default false. */
+  /** In `stream`, and with `return_dict_in_generate`: which expert took each token at each sparse layer. Default false. */
   output_routes?: boolean | null
   /** Ends the generation with an `AbortError` within one step. */
   signal?: AbortSignal | null
@@ -128,8 +128,12 @@ export function join_arguments(first: unknown, second: unknown): Record<string, 
   return { ...(named ? first : { input_ids: first }), ...((second ?? {}) as object) }
 }
 
-/** Checks everything that JavaScript can check and joins the options. */
-export function prepare_generation(host: GenerationHost, args: Record<string, unknown>): PreparedGeneration {
+/** Checks everything that JavaScript can check and joins the options. `streaming`: tokens are handed out with their routes. */
+export function prepare_generation(
+  host: GenerationHost,
+  args: Record<string, unknown>,
+  streaming = false,
+): PreparedGeneration {
   const inputs = take<GenerateInputs>(args, INPUTS)
   const extras = take<GenerateExtras>(args, EXTRAS)
   const { tokenizer = null, streamer = null, signal = null } = extras
@@ -174,7 +178,9 @@ export function prepare_generation(host: GenerationHost, args: Record<string, un
   const outputs = Object.entries(RECORDED).flatMap(([name, recorded]) => (asked(name, options[name]) ? recorded : []))
   // An encoder whose output is given does not run.
   const there = (name: string) => !(inputs.encoder_outputs && name.startsWith('encoder_'))
-  const recorded = [...outputs, ...(asked('output_routes', extras.output_routes) ? ROUTES : [])].filter(there)
+  const routes = flag('output_routes', extras.output_routes, false)
+  const recorded = [...outputs, ...(routes && return_dict ? ROUTES : [])].filter(there)
+  if (routes && streaming && !return_dict) recorded.push('decoder_routes')
   const steps = ['scores', 'logits'].filter((name) => asked(`output_${name}`, options[`output_${name}`]))
   if (options.do_sample === true) options.seed ??= Math.floor(Math.random() * 2 ** 53)
   return {

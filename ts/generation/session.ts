@@ -13,6 +13,8 @@ import { run_criteria } from './stopping_criteria.js'
 export interface StepEvent {
   /** [row, token] in the order in which they were chosen. */
   tokens: readonly (readonly [row: number, token: number])[]
+  /** Beside `tokens`, where they were asked for: the expert of each sparse layer that took part in choosing it. */
+  routes?: readonly (readonly number[])[]
   done: boolean
 }
 

@@ -14,6 +14,11 @@ export interface StreamedToken {
    * `tokenizer`, and while a character is incomplete.
    */
   text: string
+  /**
+   * With `output_routes`: for each sparse layer of the decoder, the expert that took the token which this one follows,
+   * when this one was chosen; -1 where none had room.
+   */
+  routes?: number[]
 }
 
 /**
@@ -24,7 +29,7 @@ export async function* stream(
   first: unknown,
   second?: unknown,
 ): AsyncGenerator<StreamedToken, void, undefined> {
-  const prepared = prepare_generation(host, join_arguments(first, second))
+  const prepared = prepare_generation(host, join_arguments(first, second), true)
   if (typeof prepared.options.num_beams === 'number' && prepared.options.num_beams > 1) {
     throw new OptionError(
       'INVALID_OPTION',
@@ -44,10 +49,11 @@ export async function* stream(
     for (let done = false; !done; ) {
       const event = await session.step(false)
       done = event.done
-      for (const [row, token] of event.tokens) {
+      for (const [index, [row, token]] of event.tokens.entries()) {
         const decoder = decoders[row]
         const text = decoder ? decoder.push(token) + (done || ends.has(token) ? decoder.end() : '') : ''
-        yield { row, token, text }
+        const routes = event.routes?.[index]
+        yield routes === undefined ? { row, token, text } : { row, token, text, routes: [...routes] }
       }
     }
   } finally {

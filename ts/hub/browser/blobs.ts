@@ -60,19 +60,17 @@ export async function hash_blob(blob: Blob, etag: string): Promise<string | null
 }
 
 /**
- * A file to be read in parts, synchronously. A worker reads the blob, wherever the browser keeps it; a page cannot, so
- * there the bytes are held in memory.
+ * A file to be read in parts. The blob goes to the worker that reads it, wherever the browser keeps its bytes; `read` is
+ * there where blobs can be read synchronously, which a page cannot.
  */
-export async function blob_source(name: string, blob: Blob, is_closed: () => boolean): Promise<Source> {
-  const whole = typeof FileReaderSync === 'undefined' ? new Uint8Array(await blob.arrayBuffer()) : null
+export function blob_source(name: string, blob: Blob, is_closed: () => boolean): Source {
+  if (typeof FileReaderSync === 'undefined') return { name, size: blob.size, blob }
+  const reader = new FileReaderSync()
   const read = (offset: number, into: Uint8Array) => {
     if (is_closed()) throw new DisposedError(`${name} was closed with its repository.`)
     const end = offset + into.length
     if (end > blob.size) throw new FileError('FILE_READ', `${name} ends before byte ${end}.`)
-    if (whole) into.set(whole.subarray(offset, end))
-    else if (typeof FileReaderSync !== 'undefined') {
-      into.set(new Uint8Array(new FileReaderSync().readAsArrayBuffer(blob.slice(offset, end))))
-    }
+    into.set(new Uint8Array(reader.readAsArrayBuffer(blob.slice(offset, end))))
   }
-  return { name, size: blob.size, read }
+  return { name, size: blob.size, blob, read }
 }
