@@ -307,6 +307,25 @@ describe('the interface', () => {
     }
   })
 
+  it('pads and truncates on the side that is set', async () => {
+    const other = await AutoTokenizer.from_pretrained(folder)
+    other.padding_side = 'left'
+    other.truncation_side = 'left'
+    const options = { padding: true, truncation: true, max_length: 3, return_tensor: false } as const
+    expect(other(['a b', 'a', 'a b a b'], options)).toEqual({
+      input_ids: [
+        [9, 277, 1],
+        [0, 9, 1],
+        [9, 277, 1],
+      ],
+      attention_mask: [
+        [1, 1, 1],
+        [0, 1, 1],
+        [1, 1, 1],
+      ],
+    })
+  })
+
   it('replaces halves of surrogate pairs, which no text has', () => {
     expect(tokenizer.encode('a\ud800b')).toEqual(tokenizer.encode('a\ufffdb'))
   })

@@ -50,10 +50,13 @@ export class PreTrainedTokenizer extends Callable<CallArguments, BatchEncoding |
   readonly #special: string[]
   readonly #input_names: readonly string[]
   /** The number of tokens that the model was made for; 1e30 when its config does not say. */
-  readonly model_max_length: number
-  readonly padding_side: 'left' | 'right'
-  readonly truncation_side: 'left' | 'right'
-  readonly clean_up_tokenization_spaces: boolean
+  model_max_length: number
+  /** The side on which padding goes where a call does not say. */
+  padding_side: 'left' | 'right'
+  /** The side from which rows that are too long lose tokens. */
+  truncation_side: 'left' | 'right'
+  /** Whether decoding removes the spaces before punctuation where a call does not say. */
+  clean_up_tokenization_spaces: boolean
 
   /**
    * @param tokenizer_json The parsed tokenizer.json.
@@ -190,10 +193,7 @@ export class PreTrainedTokenizer extends Callable<CallArguments, BatchEncoding |
   override _call(text: string | readonly string[], options: TokenizerOptions = {}): BatchEncoding | Lists {
     check_options(options)
     const rows = this.#rows(text, options)
-    const side = options.padding_side ?? this.padding_side
-    if (side !== 'left' && side !== 'right') {
-      throw new OptionError('INVALID_OPTION', `padding_side is ${JSON.stringify(side)}; expected 'left' or 'right'.`)
-    }
+    const side = check_side('padding_side', options.padding_side ?? this.padding_side)
     const length = padded_length(rows, this.#plan(options))
     const fill = (values: number[], value: number) => {
       const padding = new Array<number>(Math.max(0, (length ?? 0) - values.length)).fill(value)
@@ -286,11 +286,12 @@ export class PreTrainedTokenizer extends Callable<CallArguments, BatchEncoding |
   #rows(text: string | readonly string[], options: TokenizerOptions): Processed[] {
     const plan = this.#plan(options)
     const { post_processor } = this.#pipeline
+    const side = check_side('truncation_side', this.truncation_side)
     const row = (first: unknown, second: unknown, name: string): Processed => {
       const pair =
         second === null || second === undefined ? null : this.#tokens(second, name.replace('text', 'text_pair'))
       const tokens = this.#tokens(first, name)
-      return assemble(tokens, pair, plan, this.truncation_side, post_processor, options.add_special_tokens ?? true)
+      return assemble(tokens, pair, plan, side, post_processor, options.add_special_tokens ?? true)
     }
     const pairs = options.text_pair
     if (!Array.isArray(text)) {
@@ -355,6 +356,11 @@ function read_max_length(config: Field): number {
   if (field.absent) return 1e30
   if (typeof field.value !== 'number' || !(field.value >= 1)) field.fail('a positive number')
   return field.value
+}
+
+function check_side(name: string, side: unknown): 'left' | 'right' {
+  if (side === 'left' || side === 'right') return side
+  throw new OptionError('INVALID_OPTION', `${name} is ${JSON.stringify(side)}; expected 'left' or 'right'.`)
 }
 
 function text_kind(value: unknown): string {
