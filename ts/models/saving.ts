@@ -69,12 +69,13 @@ export async function save_model(
   const max_shard_bytes = parse_size(options.max_shard_size ?? '5GB')
   const dtype = to_dtype(options.dtype)
   throw_if_aborted(signal)
-  const { plan, files, index, total_size } = (
+  const { plan, files, index } = (
     await handle.call('model_save_plan', { model: handle.id, max_shard_bytes, dtype })
   ).reply
   let stored: string | undefined
   try {
     let written = 0
+    const total = files.reduce((sum, { size }) => sum + size, 0)
     for (const [number, { name, size }] of files.entries()) {
       await write_file(directory, name, parts(number, name, size))
     }
@@ -91,7 +92,7 @@ export async function save_model(
         const { tensors } = await handle.call('model_save_read', { plan, file, offset, length })
         const bytes = tensors.find((tensor) => tensor.name === 'bytes')?.data ?? new Uint8Array()
         written += bytes.length
-        progress_callback?.({ file: name, written, total: total_size })
+        progress_callback?.({ file: name, written, total })
         yield bytes
       }
     }
