@@ -26,11 +26,22 @@ export function serve(host: ServeHost): (message: ToWorker) => void {
   // Calls wait for the module and for each other.
   let turn: Promise<void> = Promise.resolve()
 
+  const open = (source: Source): OpenSource => {
+    try {
+      return host.open(source)
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error)
+      const code = (error as { code?: unknown }).code === 'ENOENT' ? 'FILE_NOT_FOUND' : 'FILE_READ'
+      // As an operation fails, not as an instance traps.
+      throw new Error(JSON.stringify({ code, message: `${source.name} cannot be opened: ${reason}.` }))
+    }
+  }
+
   const run = (wasm: WasmBinding, message: Extract<ToWorker, { type: 'call' }>): Reply => {
     const opened: OpenSource[] = []
     try {
       const sources = message.sources.map((source) => {
-        const file = source.bytes === undefined ? host.open(source) : over_bytes(source.bytes)
+        const file = source.bytes === undefined ? open(source) : over_bytes(source.bytes)
         opened.push(file)
         return { name: source.name, size: source.size, read: file.read.bind(file) }
       })
