@@ -59,6 +59,19 @@ pub fn sum(values: &[f32]) -> f64 {
     total
 }
 
+/// The sum of products, in a fixed order.
+pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let mut products = [0.0_f32; BLOCK];
+    let mut total = 0.0_f64;
+    for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
+        for (slot, (a, b)) in products.iter_mut().zip(a.iter().zip(b)) {
+            *slot = a * b;
+        }
+        total += sum(products.get(..a.len().min(b.len())).unwrap_or(&[]));
+    }
+    total
+}
+
 /// The largest value; NaN is passed over, and an empty slice gives minus infinity.
 pub fn max(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];

@@ -27,6 +27,11 @@ impl<S: PartialOrd + Copy> TopList<S> {
         }
     }
 
+    /// The score that a candidate has to exceed, once the list is full.
+    pub fn bar(&self) -> Option<S> {
+        self.best.last().filter(|_| self.best.len() == self.limit).map(|worst| worst.score)
+    }
+
     fn insert(&mut self, candidate: Ranked<S>) {
         // A later place goes behind its equals.
         let position = self.best.partition_point(|other| other.score >= candidate.score);
@@ -38,6 +43,23 @@ impl<S: PartialOrd + Copy> TopList<S> {
 
     pub fn into_best(self) -> Vec<Ranked<S>> {
         self.best
+    }
+}
+
+impl TopList<f32> {
+    /// Offers every score of a row plus `offset`, the first of them at `place`.
+    pub fn offer_row(&mut self, scores: &[f32], offset: f32, place: usize) {
+        const CHUNK: usize = 32;
+        for (first, chunk) in (place..).step_by(CHUNK).zip(scores.chunks(CHUNK)) {
+            // Most chunks hold nothing good enough; comparing all of a chunk takes vector instructions.
+            let bar = self.bar();
+            if bar.is_some_and(|bar| !chunk.iter().fold(false, |any, score| any | (score + offset > bar))) {
+                continue;
+            }
+            for (place, score) in (first..).zip(chunk) {
+                self.offer(score + offset, place);
+            }
+        }
     }
 }
 

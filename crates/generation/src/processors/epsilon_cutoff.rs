@@ -9,7 +9,7 @@ pub struct EpsilonCutoff {
 
 impl ScoreProcessor for EpsilonCutoff {
     fn apply(&self, _: &RowContext<'_>, scores: &mut [f32], scratch: &mut Scratch) {
-        let total = scratch.support.weights(scores, &mut scratch.values);
+        let total = scratch.support.weights(scores, &mut scratch.weights);
         scratch.cut(scores, self.epsilon * total, self.min_tokens_to_keep);
     }
 }

@@ -1,4 +1,4 @@
-use super::prefix::take_sorted;
+use super::support::kth_largest;
 use super::{RowContext, ScoreProcessor, Scratch};
 use crate::math;
 
@@ -11,21 +11,22 @@ pub struct MinP {
 
 impl ScoreProcessor for MinP {
     fn apply(&self, _: &RowContext<'_>, scores: &mut [f32], scratch: &mut Scratch) {
-        let Scratch { values, keyed, support, .. } = scratch;
+        let Scratch { values, heap, support, .. } = scratch;
         support.weights(scores, values);
         let least = self.p * math::max(values);
-        keyed.clear();
-        keyed.extend(values.iter().copied().zip(support.of(scores).iter().copied()));
-        let mut kept = 0_usize;
-        // Of equals the lower id goes first.
-        let count = take_sorted(
-            keyed,
-            |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)),
-            |(weight, _)| {
-                kept += 1;
-                *weight >= least || kept <= self.min_tokens_to_keep
-            },
-        );
-        scratch.keep_sorted(count, scores);
+        let Some(kth) = kth_largest(values, self.min_tokens_to_keep, heap) else { return };
+        // Of those as likely as the last that has to stay, the lower ids stay.
+        let likelier = values.iter().filter(|weight| **weight > kth).count();
+        let mut equals = self.min_tokens_to_keep.saturating_sub(likelier);
+        let mut weights = values.iter();
+        support.retain(scores, |_, _| {
+            let weight = weights.next().copied().unwrap_or(0.0);
+            if weight >= least || weight > kth {
+                return true;
+            }
+            let stays = weight == kth && equals > 0;
+            equals -= usize::from(stays);
+            stays
+        });
     }
 }

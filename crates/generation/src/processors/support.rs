@@ -1,12 +1,19 @@
 //! Buffers shared by the processors of a pipeline.
 
+use super::prefix::Histogram;
 use crate::math;
+
+/// Scores that are looked at together, so that the compiler compares them with vector instructions.
+const CHUNK: usize = 32;
 
 /// Reused from row to row.
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub values: Vec<f32>,
-    heap: Vec<f32>,
+    /// Probabilities of the possible tokens up to a common factor.
+    pub weights: Vec<f32>,
+    pub heap: Vec<f32>,
+    pub histogram: Histogram,
     /// Sort keys with the token they belong to.
     pub keyed: Vec<(f32, u32)>,
     pub support: Support,
@@ -27,12 +34,26 @@ impl Scratch {
         self.support.known = true;
     }
 
-    /// Removes the tokens whose weight, as `values` holds it for all that are possible, is below `least`, except those
+    /// Puts the log-probabilities of the possible tokens into `values` and their `weights` beside them. The weights' sum,
+    /// and the entropy.
+    pub fn log_probabilities(&mut self, scores: &[f32]) -> (f64, f64) {
+        let total = self.support.weights(scores, &mut self.weights);
+        self.support.gather(scores, &mut self.values);
+        let top = math::max(&self.values);
+        let log_total = libm::log(total);
+        // -sum(p ln p), where ln p = (score - top) - ln(total).
+        self.values.iter_mut().for_each(|score| *score -= top);
+        let entropy = log_total - math::dot(&self.weights, &self.values) / total;
+        self.values.iter_mut().for_each(|score| *score -= log_total as f32);
+        (total, entropy)
+    }
+
+    /// Removes the tokens whose weight, as `weights` holds it for all that are possible, is below `least`, except those
     /// whose score is at least the `keep`-th largest.
     pub fn cut(&mut self, scores: &mut [f32], least: f64, keep: usize) {
-        let possible = self.support.of(scores).iter().filter_map(|token| scores.get(*token as usize).copied());
-        let Some(kth) = kth_largest(possible, keep, &mut self.heap) else { return };
-        let mut weights = self.values.iter();
+        self.support.gather(scores, &mut self.values);
+        let Some(kth) = kth_largest(&self.values, keep, &mut self.heap) else { return };
+        let mut weights = self.weights.iter();
         self.support.retain(scores, |_, score| {
             weights.next().is_some_and(|weight| f64::from(*weight) >= least) || score >= kth
         });
@@ -65,6 +86,11 @@ impl Support {
         &self.tokens
     }
 
+    /// The possible tokens, if they are known and few of all `tokens`.
+    pub fn known_few(&self, tokens: usize) -> Option<&[u32]> {
+        (self.known && self.tokens.len() <= tokens / 8).then_some(&self.tokens)
+    }
+
     /// Makes impossible, in `scores` too, every token for which `keep` is false.
     pub fn retain(&mut self, scores: &mut [f32], mut keep: impl FnMut(u32, f32) -> bool) {
         self.of(scores);
@@ -85,11 +111,18 @@ impl Support {
             return;
         }
         self.tokens.clear();
-        for (token, score) in (0_u32..).zip(scores.iter_mut()) {
-            if *score < least {
-                *score = f32::NEG_INFINITY;
-            } else if *score != f32::NEG_INFINITY {
-                self.tokens.push(token);
+        for (first, chunk) in (0_u32..).step_by(CHUNK).zip(scores.chunks_mut(CHUNK)) {
+            // Most chunks have nothing to keep.
+            if chunk.iter().fold(true, |all, score| all & (*score < least)) {
+                chunk.fill(f32::NEG_INFINITY);
+                continue;
+            }
+            for (token, score) in (first..).zip(chunk) {
+                if *score < least {
+                    *score = f32::NEG_INFINITY;
+                } else if *score != f32::NEG_INFINITY {
+                    self.tokens.push(token);
+                }
             }
         }
         self.known = true;
@@ -116,19 +149,25 @@ impl Support {
 }
 
 /// The `k`-th largest of `values` (NaN counts as largest), or the smallest if there are fewer; `None` of none.
-pub fn kth_largest(values: impl Iterator<Item = f32>, k: usize, heap: &mut Vec<f32>) -> Option<f32> {
+pub fn kth_largest(values: &[f32], k: usize, heap: &mut Vec<f32>) -> Option<f32> {
     heap.clear();
-    for value in values {
-        let value = if value.is_nan() { f32::INFINITY } else { value };
-        if heap.len() < k {
-            heap.push(value);
-            let last = heap.len() - 1;
-            sift_up(heap, last);
-        } else if heap.first().is_some_and(|least| value > *least) {
-            if let Some(least) = heap.first_mut() {
+    for chunk in values.chunks(CHUNK) {
+        // Once the heap is full, most chunks hold nothing for it.
+        let full = heap.len() >= k;
+        let least = heap.first().copied().unwrap_or(f32::NEG_INFINITY);
+        if full && chunk.iter().fold(true, |all, value| all & (*value <= least)) {
+            continue;
+        }
+        for value in chunk {
+            let value = if value.is_nan() { f32::INFINITY } else { *value };
+            if heap.len() < k {
+                heap.push(value);
+                let last = heap.len() - 1;
+                sift_up(heap, last);
+            } else if let Some(least) = heap.first_mut().filter(|least| value > **least) {
                 *least = value;
+                sift_down(heap);
             }
-            sift_down(heap);
         }
     }
     heap.first().copied()

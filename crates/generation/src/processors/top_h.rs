@@ -1,4 +1,4 @@
-use super::prefix::take_sorted;
+use super::support::kth_largest;
 use super::{RowContext, ScoreProcessor, Scratch};
 use crate::math;
 
@@ -15,19 +15,15 @@ impl TopH {
 
 impl ScoreProcessor for TopH {
     fn apply(&self, _: &RowContext<'_>, scores: &mut [f32], scratch: &mut Scratch) {
-        let Scratch { values, keyed, support, .. } = scratch;
+        let Scratch { values, keyed, heap, support, .. } = scratch;
         support.gather(scores, values);
+        let Some(least) = kth_largest(values, Self::CONSIDERED, heap) else { return };
+        // The considered ones, best first, then the others.
         keyed.clear();
         keyed.extend(values.iter().copied().zip(support.of(scores).iter().copied()));
-        let mut considered = 0;
-        let most = take_sorted(
-            keyed,
-            |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)),
-            |_| {
-                considered += 1;
-                considered <= Self::CONSIDERED
-            },
-        );
+        let considered = to_front(keyed, least);
+        considered.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let most = considered.len().min(Self::CONSIDERED);
         values.clear();
         values.extend(keyed.iter().take(most).map(|(score, _)| *score));
         let top = math::max(values);
@@ -46,4 +42,16 @@ impl ScoreProcessor for TopH {
         let count = within.count().max(1);
         scratch.keep_sorted(count, scores);
     }
+}
+
+/// Brings the items of at least `least` to the front, and gives them.
+fn to_front(items: &mut [(f32, u32)], least: f32) -> &mut [(f32, u32)] {
+    let mut front = 0;
+    for place in 0..items.len() {
+        if items.get(place).is_some_and(|(score, _)| *score >= least) {
+            items.swap(front, place);
+            front += 1;
+        }
+    }
+    items.split_at_mut(front).0
 }

@@ -12,7 +12,7 @@ impl ScoreProcessor for TopK {
         if self.k >= scores.len() {
             return;
         }
-        if let Some(least) = kth_largest(scores.iter().copied(), self.k, &mut scratch.values) {
+        if let Some(least) = kth_largest(scores, self.k, &mut scratch.heap) {
             scratch.support.retain_at_least(scores, least);
         }
     }

@@ -1,6 +1,5 @@
-use super::prefix::take_sorted;
+use super::prefix::{First, Goal};
 use super::{RowContext, ScoreProcessor, Scratch};
-use crate::math;
 
 /// `typical_p`: leaves the tokens whose information is nearest to the expected, until their probabilities reach `mass`.
 #[derive(Debug)]
@@ -11,36 +10,23 @@ pub struct TypicalP {
 
 impl ScoreProcessor for TypicalP {
     fn apply(&self, _: &RowContext<'_>, scores: &mut [f32], scratch: &mut Scratch) {
-        let Scratch { values, keyed, support, .. } = scratch;
-        support.gather(scores, values);
-        let top = math::max(values);
-        let log_sum = math::log_sum_exp(values, top) as f32;
-        let log_probability = |score: f32| (score - top) - log_sum;
-        let entropy = -values.iter().fold(0.0_f64, |sum, score| {
-            let log_p = log_probability(*score);
-            sum + f64::from(math::exp(log_p) * log_p)
-        }) as f32;
-        keyed.clear();
-        let shifted = values.iter().map(|score| (-log_probability(*score) - entropy).abs());
-        keyed.extend(shifted.zip(support.of(scores).iter().copied()));
-        // The token that reaches the mass still stays, and those as typical as it.
-        let (mut mass, mut kept, mut limit) = (0.0_f64, 0_usize, f32::INFINITY);
-        let count = take_sorted(
-            keyed,
-            |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)),
-            |(distance, token)| {
-                if *distance > limit && kept >= self.min_tokens_to_keep {
-                    return false;
-                }
-                kept += 1;
-                let score = scores.get(*token as usize).copied().unwrap_or(f32::NEG_INFINITY);
-                mass += f64::from(math::exp(log_probability(score)));
-                if mass >= self.mass && limit == f32::INFINITY {
-                    limit = *distance;
-                }
-                true
-            },
-        );
-        scratch.keep_sorted(count, scores);
+        let (total, entropy) = scratch.log_probabilities(scores);
+        let Scratch { values, weights, histogram, support, .. } = scratch;
+        values.iter_mut().for_each(|log_probability| *log_probability = (-*log_probability - entropy as f32).abs());
+        let goal = Goal { weight: self.mass * total, count: self.min_tokens_to_keep };
+        let tokens = support.of(scores);
+        let Some((limit, last)) = histogram.last(First::Smallest, values, weights, tokens, goal) else { return };
+        // Those as typical as the last stay too, unless it is only there to make up the number.
+        let mass_alone = Goal { count: 1, ..goal };
+        let reached = match self.min_tokens_to_keep {
+            0 | 1 => Some((limit, last)),
+            _ => histogram.last(First::Smallest, values, weights, tokens, mass_alone),
+        };
+        let limit_of_mass = reached.map_or(f32::INFINITY, |(limit, _)| limit);
+        let mut distances = values.iter();
+        support.retain(scores, |token, _| {
+            let distance = distances.next().copied().unwrap_or(f32::INFINITY);
+            distance <= limit_of_mass || First::Smallest.holds((distance, token), (limit, last))
+        });
     }
 }

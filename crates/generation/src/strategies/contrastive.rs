@@ -136,7 +136,7 @@ impl Decoder for Contrastive {
             records.write(Kind::Scores, *row, scores);
             math::log_softmax_in_place(scores);
             let mut top = TopList::new(self.width);
-            scores.iter().enumerate().for_each(|(token, score)| top.offer(*score, token));
+            top.offer_row(scores, 0.0, 0);
             for ranked in top.into_best() {
                 tokens.push(u32::try_from(ranked.place).unwrap_or(0));
                 probabilities.push(math::exp(ranked.score));

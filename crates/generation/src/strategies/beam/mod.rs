@@ -189,9 +189,7 @@ fn most_likely(
 ) -> Result<Vec<Ranked<f32>>, GenerationError> {
     let mut top = TopList::new(settings.candidates);
     for_beams(shared, row, offset, state, settings, |beam_offset, running, scores, _| {
-        for (place, score) in scores.iter().enumerate() {
-            top.offer(score + running, beam_offset + place);
-        }
+        top.offer_row(scores, running, beam_offset);
     })?;
     Ok(top.into_best())
 }

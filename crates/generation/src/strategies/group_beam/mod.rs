@@ -205,9 +205,7 @@ impl Decoder for GroupBeamSearch {
                 refuse_nan(scores, *row)?;
                 pipeline.warp(&facts.context(&hypothesis.ids, &state.chosen), scores);
                 records.write(Kind::Scores, row * self.num_beams + first_beam + beam, scores);
-                for (token, score) in scores.iter().enumerate() {
-                    top.offer(score + hypothesis.score, beam * *vocab_size + token);
-                }
+                top.offer_row(scores, hypothesis.score, beam * *vocab_size);
             }
             group.set_candidates(&top.into_best(), *vocab_size, |token| options.eos_token_id.contains(&token));
         }
