@@ -2,6 +2,7 @@
 
 import { TokenizerError } from '../errors.js'
 import type { Field } from './field.js'
+import { MAX_TRIE_UNITS, Trie } from './trie.js'
 import { MAX_ID, type Model, type Normalizer } from './types.js'
 import { WHITE_SPACE_AT_START, white_space_at_end } from './whitespace.js'
 
@@ -152,17 +153,22 @@ export class AddedVocabulary {
 
 /** Finds tokens in a text: the leftmost first, of those that begin at one place the longest. */
 class Matcher {
-  readonly #tokens: Map<string, { id: number; token: AddedToken }>
-  readonly #pattern: RegExp | null
+  readonly #tokens: { id: number; token: AddedToken }[]
+  readonly #trie: Trie | null
 
+  /** @param tokens The tokens by the text that they are found by. */
   constructor(tokens: Map<string, { id: number; token: AddedToken }>) {
-    this.#tokens = tokens
-    const contents = [...tokens.keys()].filter((content) => content !== '').sort((a, b) => b.length - a.length)
-    const source = contents.map((content) => content.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')).join('|')
-    try {
-      this.#pattern = contents.length === 0 ? null : new RegExp(source, 'gu')
-    } catch (cause) {
-      throw new TokenizerError(`The tokenizer has too many added tokens (${contents.length}) to look for.`, { cause })
+    this.#tokens = [...tokens.values()]
+    let units = 0
+    for (const content of tokens.keys()) units += content.length
+    if (units > MAX_TRIE_UNITS) {
+      throw new TokenizerError(`The added tokens have ${units} characters in all; at most ${MAX_TRIE_UNITS} are taken.`)
+    }
+    this.#trie = tokens.size === 0 ? null : new Trie(units)
+    let index = 0
+    for (const content of tokens.keys()) {
+      if (content !== '') this.#trie?.add(content, index)
+      ++index
     }
   }
 
@@ -172,10 +178,16 @@ class Matcher {
     const add = (start: number, end: number, id: number | null) => {
       if (start < end) sections.push({ text: text.slice(start, end), start, id })
     }
-    for (const match of this.#pattern ? text.matchAll(this.#pattern) : []) {
-      const { id, token } = this.#tokens.get(match[0])!
-      let start = match.index
-      let end = start + match[0].length
+    for (let at = 0; this.#trie && at < text.length; ) {
+      const found = longest_match(this.#trie, text, at)
+      if (found === null) {
+        ++at
+        continue
+      }
+      const { id, token } = this.#tokens[found.piece]!
+      let start = at
+      let end = found.end
+      at = end
       if (
         token.single_word &&
         (WORD_AT_END.test(last_char(text, start)) || WORD_AT_START.test(text.slice(end, end + 2)))
@@ -190,6 +202,18 @@ class Matcher {
     add(before, text.length, null)
     return sections
   }
+}
+
+/** The longest piece that begins at `start`. */
+function longest_match(trie: Trie, text: string, start: number): { piece: number; end: number } | null {
+  let found: { piece: number; end: number } | null = null
+  for (let node = 0, end = start; end < text.length; ) {
+    node = trie.child(node, text.charCodeAt(end++))
+    if (node < 0) break
+    const piece = trie.piece(node)
+    if (piece >= 0) found = { piece, end }
+  }
+  return found
 }
 
 const WORD = '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]'

@@ -85,7 +85,7 @@ export function read_special_tokens(
       const flags = { single_word: false, lstrip: false, rstrip: false, normalized: !is_special, special: is_special }
       result.added.push({ token: { content, ...flags }, id: source.integer(MAX_ID), source })
     }
-    result.added.push(...read_added_tokens(definition))
+    result.added = result.added.concat(read_added_tokens(definition))
   }
   result.added.sort((a, b) => a.id - b.id)
   return result

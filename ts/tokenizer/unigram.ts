@@ -2,7 +2,7 @@
 
 import { InputError } from '../errors.js'
 import { describe, Field, MAX_SHORT } from './field.js'
-import { Trie } from './trie.js'
+import { MAX_TRIE_UNITS, Trie } from './trie.js'
 import type { Model, Token } from './types.js'
 
 /** How much worse an unknown character is than the worst piece. SentencePiece's constant. */
@@ -10,8 +10,6 @@ const UNKNOWN_PENALTY = 10
 /** Words longer than this are not remembered, nor more words than that. */
 const CACHED_LENGTH = 256
 const CACHED_WORDS = 10_000
-/** Total UTF-16 units of all pieces: five times what a 250,000-piece vocabulary has. Bounds the trie's memory. */
-const MAX_VOCAB_UNITS = 8_000_000
 
 export class Unigram implements Model {
   readonly #pieces: string[] = []
@@ -46,7 +44,7 @@ export class Unigram implements Model {
       this.#scores[id] = score
       units += piece.length
     }
-    if (units > MAX_VOCAB_UNITS) model.get('vocab').fail(`pieces of at most ${MAX_VOCAB_UNITS} characters in all`)
+    if (units > MAX_TRIE_UNITS) model.get('vocab').fail(`pieces of at most ${MAX_TRIE_UNITS} characters in all`)
     const unknown = model.get('unk_id')
     this.#unknown_id = unknown.absent ? null : unknown.integer(vocab.length - 1)
     this.#unknown_score =
