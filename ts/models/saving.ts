@@ -6,7 +6,7 @@ import type { GenerationConfig } from '../generation/configuration.js'
 import { remove_stale_weights, write_file, write_text_file } from '../utils/files.js'
 import { show } from '../utils/json.js'
 import type { BackendHandle } from './handle.js'
-import { check_option_names, type DtypeName, to_dtype } from './loading.js'
+import { check_option_names, type DtypeName, to_dtype } from './options.js'
 
 export interface SaveOptions {
   /** Largest size of one file: bytes, or as "5GB", "200MB", "1GiB". Default 5 GB. */
@@ -69,9 +69,8 @@ export async function save_model(
   const max_shard_bytes = parse_size(options.max_shard_size ?? '5GB')
   const dtype = to_dtype(options.dtype)
   throw_if_aborted(signal)
-  const { plan, files, index } = (
-    await handle.call('model_save_plan', { model: handle.id, max_shard_bytes, dtype })
-  ).reply
+  const { plan, files, index } = (await handle.call('model_save_plan', { model: handle.id, max_shard_bytes, dtype }))
+    .reply
   let stored: string | undefined
   try {
     let written = 0
