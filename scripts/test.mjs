@@ -1,7 +1,31 @@
 /** `npm test`: sets up, then everything that CI checks, in the order in which it fails fastest. */
 
+import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { setup } from './setup.mjs'
-import { main, run, run_tool, say } from './steps.mjs'
+import { main, root, run, run_tool, say } from './steps.mjs'
+
+const REPORT = '.setup/vitest.json'
+
+/** Runs the TypeScript tests and closes with one plain line that says how many there were. */
+function vitest(args) {
+  const report = join(root, REPORT)
+  rmSync(report, { force: true })
+  try {
+    run_tool('vitest/vitest.mjs', [
+      'run',
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${REPORT}`,
+      ...args,
+    ])
+  } finally {
+    if (existsSync(report)) {
+      const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(readFileSync(report, 'utf8'))
+      console.log(`${numPassedTests} passed, ${numFailedTests} failed, ${numPendingTests} skipped`)
+    }
+  }
+}
 
 await main(async () => {
   await setup()
@@ -14,5 +38,5 @@ await main(async () => {
   say('Rust tests')
   run('cargo', ['test', '--release', '--workspace', '--quiet'])
   say('TypeScript tests')
-  run_tool('vitest/vitest.mjs', ['run', ...process.argv.slice(2)])
+  vitest(process.argv.slice(2))
 })
