@@ -1,9 +1,9 @@
 /** From a repository to a model in a backend: files, headers, weights step by step, with progress and abort between. */
 
-import type { Architecture, Backend, Dtype, Operations, RoutingPolicy, Source } from '../backend/contract.js'
+import type { Architecture, Backend, Operations, RoutingPolicy, Source } from '../backend/contract.js'
 import { type BackendOptions, select_backend } from '../backend/select.js'
 import { SwitchTransformersConfig, type SwitchTransformersConfigValues, to_config } from '../configuration.js'
-import { OptionError, throw_if_aborted } from '../errors.js'
+import { throw_if_aborted } from '../errors.js'
 import { GenerationConfig } from '../generation/configuration.js'
 import {
   open_repository,
@@ -12,8 +12,9 @@ import {
   type RepositoryOptions,
   weights_files,
 } from '../hub/index.js'
-import { show } from '../utils/json.js'
 import { optional_json, parse_json } from '../utils/repository.js'
+import { check_fits_wasm } from './memory.js'
+import { check_option_names, type DtypeName, to_dtype } from './options.js'
 import { check_routing } from './routing.js'
 
 /** The hub's events, and how much of the weights is in memory. */
@@ -21,9 +22,6 @@ export type ModelProgressEvent =
   | ProgressEvent
   /** `progress` in per cent, `loaded` and `total` in bytes of weights. */
   | { status: 'load'; name: string; progress: number; loaded: number; total: number }
-
-/** Names of element types: the reference's, and those of transformers.js for the same. */
-export type DtypeName = Dtype | 'fp32' | 'bf16' | 'fp16'
 
 export interface ModelOptions extends BackendOptions {
   /** What weights are kept as. `auto`, the default: as the checkpoint stores them. Arithmetic is float32. */
@@ -72,43 +70,8 @@ const OPTION_NAMES: ReadonlySet<string> = new Set<keyof PretrainedOptions>([
   'variant',
 ])
 
-const DTYPES: Readonly<Record<string, Dtype>> = {
-  auto: 'auto',
-  float32: 'float32',
-  bfloat16: 'bfloat16',
-  float16: 'float16',
-  fp32: 'float32',
-  bf16: 'bfloat16',
-  fp16: 'float16',
-}
-
 /** Bytes of weights loaded between two looks at the signal. */
 const STEP_BYTES = 32 * 2 ** 20
-
-/** Refuses options by name, so that none is ignored. */
-export function check_option_names(call: string, options: object, known: ReadonlySet<string>): void {
-  const unknown = Object.entries(options).flatMap(([name, value]) =>
-    known.has(name) || value === undefined ? [] : [name],
-  )
-  if (unknown.length === 0) return
-  throw new OptionError(
-    'UNSUPPORTED_OPTION',
-    `${call} has no option ${unknown.join(', ')}. It takes ${[...known].join(', ')}.`,
-    {
-      details: { options: unknown },
-    },
-  )
-}
-
-export function to_dtype(value: unknown): Dtype {
-  if (value === undefined || value === null) return 'auto'
-  const dtype = typeof value === 'string' && Object.hasOwn(DTYPES, value) ? DTYPES[value] : undefined
-  if (dtype !== undefined) return dtype
-  const code = typeof value === 'string' ? 'UNSUPPORTED_OPTION' : 'INVALID_OPTION'
-  throw new OptionError(code, `dtype ${show(value)} is not supported; use ${Object.keys(DTYPES).join(', ')}.`, {
-    details: { option: 'dtype', value },
-  })
-}
 
 /** What loading and initialising ask of the engine alike. */
 export function engine_options(architecture: Architecture, options: ModelOptions) {
@@ -136,6 +99,7 @@ export async function load_model(
   const repository = await open_repository(name_or_path, hub_options(options))
   try {
     const config = await read_config(repository, options.config)
+    if (backend.name === 'wasm') check_fits_wasm(config, options.dtype)
     const generation = await optional_json(repository, 'generation_config.json')
     const weights = await weights_files(repository, options.variant === undefined ? {} : { variant: options.variant })
     await repository.prefetch(weights.files)

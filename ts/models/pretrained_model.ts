@@ -12,7 +12,8 @@ import type { Tensor } from '../tensor.js'
 import { Callable } from '../utils/callable.js'
 import { show } from '../utils/json.js'
 import { BackendHandle } from './handle.js'
-import { check_option_names, engine_options, load_model, type ModelOptions, type PretrainedOptions } from './loading.js'
+import { engine_options, load_model, type ModelOptions, type PretrainedOptions } from './loading.js'
+import { check_option_names } from './options.js'
 import { type SaveOptions, save_model } from './saving.js'
 
 export type ModelInfo = Operations['model_info']['reply']

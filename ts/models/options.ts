@@ -1,0 +1,43 @@
+/** What the options of loading, initialising and saving have in common. */
+
+import type { Dtype } from '../backend/contract.js'
+import { OptionError } from '../errors.js'
+import { show } from '../utils/json.js'
+
+/** Names of element types: the reference's, and those of transformers.js for the same. */
+export type DtypeName = Dtype | 'fp32' | 'bf16' | 'fp16'
+
+const DTYPES: Readonly<Record<string, Dtype>> = {
+  auto: 'auto',
+  float32: 'float32',
+  bfloat16: 'bfloat16',
+  float16: 'float16',
+  fp32: 'float32',
+  bf16: 'bfloat16',
+  fp16: 'float16',
+}
+
+/** Refuses options by name, so that none is ignored. */
+export function check_option_names(call: string, options: object, known: ReadonlySet<string>): void {
+  const unknown = Object.entries(options).flatMap(([name, value]) =>
+    known.has(name) || value === undefined ? [] : [name],
+  )
+  if (unknown.length === 0) return
+  throw new OptionError(
+    'UNSUPPORTED_OPTION',
+    `${call} has no option ${unknown.join(', ')}. It takes ${[...known].join(', ')}.`,
+    {
+      details: { options: unknown },
+    },
+  )
+}
+
+export function to_dtype(value: unknown): Dtype {
+  if (value === undefined || value === null) return 'auto'
+  const dtype = typeof value === 'string' && Object.hasOwn(DTYPES, value) ? DTYPES[value] : undefined
+  if (dtype !== undefined) return dtype
+  const code = typeof value === 'string' ? 'UNSUPPORTED_OPTION' : 'INVALID_OPTION'
+  throw new OptionError(code, `dtype ${show(value)} is not supported; use ${Object.keys(DTYPES).join(', ')}.`, {
+    details: { option: 'dtype', value },
+  })
+}
