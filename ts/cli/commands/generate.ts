@@ -9,6 +9,7 @@ import {
 } from '../../entry/node.js'
 import { embedded_model_path } from '../../inspect/embedded.js'
 import { type StackRoutes, type TokenRoutes, token_routes } from '../../inspect/token_routes.js'
+import { end_token_ids, until_end } from '../../inspect/token_rows.js'
 import { UsageError } from '../exit.js'
 import {
   add_backend_flags,
@@ -108,7 +109,7 @@ async function generate_batch(
   })
   const rows = rows_of(sequences)
   const per_text = rows.length / texts.length
-  const ends = end_tokens(options.eos_token_id ?? model.generation_config?.eos_token_id ?? model.config.eos_token_id)
+  const ends = end_token_ids(options.eos_token_id, model.generation_config?.eos_token_id, model.config.eos_token_id)
   return Promise.all(
     texts.map(async (_, i) => {
       const outputs: Output[] = []
@@ -134,16 +135,6 @@ function input_row(inputs: BatchEncoding, row: number): number[] {
 
 function rows_of(tensor: Tensor<'int64'>): number[][] {
   return (tensor.tolist() as bigint[][]).map((row) => row.map(Number))
-}
-
-function end_tokens(eos: unknown): number[] {
-  return (Array.isArray(eos) ? eos : [eos]).filter((id): id is number => typeof id === 'number')
-}
-
-/** The row with its end token, and without the padding after it. */
-function until_end(row: number[], ends: number[]): number[] {
-  const end = row.findIndex((id, i) => i > 0 && ends.includes(id))
-  return end < 0 ? row : row.slice(0, end + 1)
 }
 
 async function* in_batches(lines: Iterable<string> | AsyncIterable<string>, size: number): AsyncGenerator<string[]> {

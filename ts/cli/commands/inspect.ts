@@ -30,7 +30,7 @@ interface InspectFlags extends BackendFlags, HubFlags {
 export function add_inspect(program: Command, terminal: Terminal): void {
   const command = program
     .command('inspect')
-    .description('layers, experts, parameters, dtypes and files of a checkpoint, without loading its weights')
+    .description('layers, experts, parameters, dtypes and files of a checkpoint; downloads it, but loads no weights')
     .argument('[model]', 'hub name, folder or file; the embedded model when left out')
     .option('--tensors', 'list every tensor')
     .option('--variant <name>', 'middle part of model.VARIANT.safetensors')

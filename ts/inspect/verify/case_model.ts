@@ -4,6 +4,7 @@ import type { SwitchTransformersConfig } from '../../configuration.js'
 import { SwitchTransformersForConditionalGeneration } from '../../models/switch_transformers.js'
 import { Tensor } from '../../tensor.js'
 import type { Values } from '../compare.js'
+import { end_token_ids } from '../token_rows.js'
 import type { Generated } from './sequences.js'
 import type { NamedValues } from './tensors.js'
 
@@ -60,10 +61,8 @@ export async function load_case_model(folder: string, options: CaseModelOptions)
         ...(sequences_scores && { sequences_scores: Array.from(sequences_scores.data as Float32Array) }),
       }
     },
-    eos_token_ids(generation_options) {
-      const eos = generation_options.eos_token_id ?? model.generation_config?.eos_token_id ?? model.config.eos_token_id
-      return (Array.isArray(eos) ? eos : [eos]).filter((id): id is number => typeof id === 'number')
-    },
+    eos_token_ids: (generation_options) =>
+      end_token_ids(generation_options.eos_token_id, model.generation_config?.eos_token_id, model.config.eos_token_id),
     dispose: () => model.dispose(),
   }
 }

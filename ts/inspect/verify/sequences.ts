@@ -2,6 +2,7 @@
 
 import { InputError } from '../../errors.js'
 import { is_record, show } from '../../utils/json.js'
+import { until_end } from '../token_rows.js'
 import { type Check, failed, measured, passed } from './report.js'
 
 /** One entry of `generation.json`. */
@@ -94,12 +95,6 @@ export function compare_generation(
 function distance(a: number, b: number): number {
   const d = Math.abs(a - b)
   return Number.isNaN(d) ? Number.POSITIVE_INFINITY : d
-}
-
-/** The row with its first end token, and nothing after it. The token that decoding starts from does not end it. */
-export function until_end(row: readonly number[], eos: readonly number[]): readonly number[] {
-  const end = row.findIndex((id, i) => i > 0 && eos.includes(id))
-  return end < 0 ? row : row.slice(0, end + 1)
 }
 
 function same_row(a: readonly number[], b: readonly number[]): boolean {
