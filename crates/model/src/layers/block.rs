@@ -92,20 +92,20 @@ impl Block {
             }
             None => self.self_attention.forward(&normed, input.rows, input.cross.is_some(), input.bias, record)?,
         };
-        let mut x = (x + attended)?;
+        let mut x = ops::add(x, &attended)?;
         if let (Some((attention, norm)), Some((rows, key_values))) = (&self.cross, &input.cross) {
             let normed = ops::rms_norm(&x, norm, self.eps)?;
             let key_values =
                 key_values.get(layer).ok_or_else(|| ModelError::internal("cross-attention lacks a layer"))?;
             let record = trace.want_cross_attentions.then_some(&mut trace.cross_attentions);
-            x = (x + attention.cross(&normed, input.rows, rows, key_values, record)?)?;
+            x = ops::add(&x, &attention.cross(&normed, input.rows, rows, key_values, record)?)?;
         }
         let normed = ops::rms_norm(&x, &self.mlp_norm, self.eps)?;
         let y = match &self.mlp {
             Mlp::Dense(weights) => ops::feed_forward(&normed, weights, input.config.activation)?,
             Mlp::Sparse(mlp) => mlp.forward(&normed, input.rows, input.config, input.policy, input.bank, trace)?,
         };
-        Ok((x + y)?)
+        ops::add(&x, &y)
     }
 
     /// The cross-attention's keys and values of the encoder's output.

@@ -1,12 +1,14 @@
 //! Kernels as candle custom ops: one file each, with its CPU forward now and its CUDA forward and backward beside it
 //! as they come. Activations are flat, `[tokens, width]`, float32 and contiguous; rows of a batch may differ in length.
 
+mod add;
 mod attention;
 mod embedding;
 mod linear;
 mod rms_norm;
 mod sparse;
 
+pub use add::add;
 pub use attention::{attention, attention_weights, cached_attention, CachedRow, RowSpan};
 pub use embedding::embedding;
 pub use linear::linear;
