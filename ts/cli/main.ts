@@ -2,6 +2,7 @@
 /** The program `switch-transformers`: connects a command to the process. */
 
 import { addAbortSignal } from 'node:stream'
+import { use_node_platform } from '../entry/node_platform.js'
 import { EXIT } from './exit.js'
 import { lines_of } from './lines.js'
 import { run } from './program.js'
@@ -65,6 +66,8 @@ const terminal: Terminal = {
   },
 }
 
+// A bundler may leave out what the library's entry does when it is imported.
+use_node_platform()
 const exit_code = await run(process.argv.slice(2), terminal, Boolean(process.env.SWITCH_DEBUG))
 // A command that was finished when the signal came has nothing to clean up.
 if (exit_code === EXIT.interrupted) clean_up()

@@ -1,15 +1,8 @@
 /** The library in Node. */
 
-import { set_backend_platform } from '../backend/platform.js'
-import { node_backend_platform } from '../backend/platform_node.js'
-import { set_platform } from '../hub/index.js'
-import { node_platform } from '../hub/node.js'
-import { set_file_writer } from '../utils/files.js'
-import { node_file_writer } from '../utils/node_files.js'
+import { use_node_platform } from './node_platform.js'
 
-set_backend_platform(node_backend_platform)
-set_platform(node_platform)
-set_file_writer(node_file_writer)
+use_node_platform()
 
 export * from '../index.js'
 export * from '../inspect/index.js'
