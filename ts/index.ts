@@ -3,7 +3,7 @@
 export type { Architecture, RoutingPolicy } from './backend/contract.js'
 export { type BackendName, type BackendOptions, type DeviceName, terminate_backends } from './backend/select.js'
 export { type ConfigFault, SwitchTransformersConfig, type SwitchTransformersConfigValues } from './configuration.js'
-export { env } from './env.js'
+export { type Environment, env } from './env.js'
 export * from './errors.js'
 export * from './generation/index.js'
 export {

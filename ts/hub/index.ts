@@ -1,5 +1,6 @@
 /** Model files: a folder, or a repository of a hub and its cache. */
 
+import { env } from '../env.js'
 import { InputError, throw_if_aborted } from '../errors.js'
 import { quote } from './names.js'
 import { get_platform } from './platform.js'
@@ -29,7 +30,7 @@ export async function open_repository(name_or_path: string, options: RepositoryO
     throw new InputError(`A model is named by a folder or by owner/name, not by ${quote(String(name_or_path))}.`)
   }
   throw_if_aborted(options.signal)
-  return get_platform().open_repository(name_or_path, options)
+  return get_platform().open_repository(name_or_path, with_settings(options))
 }
 
 /** The bytes of a file that must be there. Throws FILE_NOT_FOUND, HUB_NOT_FOUND or HUB_OFFLINE where it is not. */
@@ -41,10 +42,22 @@ export async function required_file(repository: Repository, file: string): Promi
 
 /** What the cache holds, Python's downloads included, sorted by name. */
 export async function list_cached(options: CacheOptions = {}): Promise<CachedRepository[]> {
-  return get_platform().list_cached(options)
+  return get_platform().list_cached(with_settings(options))
 }
 
 /** Removes every revision of a repository from the cache and returns the bytes freed: 0 when it was not there. */
 export async function clear_cached(name: string, options: CacheOptions = {}): Promise<number> {
-  return get_platform().clear_cached(name, options)
+  return get_platform().clear_cached(name, with_settings(options))
+}
+
+/** The options of a call, with `env` where it says nothing. */
+function with_settings(options: RepositoryOptions): RepositoryOptions {
+  const { allowRemoteModels, cacheDir, fetch, remoteHost } = env
+  return {
+    ...(remoteHost !== null && { endpoint: remoteHost }),
+    ...(cacheDir !== null && { cache_dir: cacheDir }),
+    ...(fetch !== null && { fetch }),
+    ...(!allowRemoteModels && { local_files_only: true }),
+    ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)),
+  }
 }
