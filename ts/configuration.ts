@@ -1,6 +1,6 @@
 /** The configuration of a Switch Transformers model, equal in fields, defaults and files to the reference's. */
 
-import { ALIASES, config_faults, FIELDS, type FieldName, sparse_step } from './configuration_fields.js'
+import { ALIASES, config_faults, FIELDS, type FieldName, FLOAT_FIELDS, sparse_step } from './configuration_fields.js'
 import { ConfigError } from './errors.js'
 import { write_text_file } from './utils/files.js'
 import { is_record, sorted_json } from './utils/json.js'
@@ -240,7 +240,7 @@ export class SwitchTransformersConfig {
 
   /** The text of `config.json`: keys in order, as the reference writes it. */
   to_json_string(): string {
-    return sorted_json(this.to_dict())
+    return sorted_json(this.to_dict()).replace(WHOLE_FLOAT, '$&.0')
   }
 
   /** Writes `config.json` into a folder, which is made where it is missing. Node only. */
@@ -250,6 +250,9 @@ export class SwitchTransformersConfig {
     await write_text_file(directory, 'config.json', this.to_json_string())
   }
 }
+
+/** A field that the reference takes as a float only, where JSON.stringify left the fraction away: it refuses 1 for 1.0. */
+const WHOLE_FLOAT = new RegExp(`^ {2}"(?:${FLOAT_FIELDS.join('|')})": \\d+(?=,?$)`, 'gm')
 
 /** One error for all faults. */
 export function config_error(faults: { field: string; message: string }[]): ConfigError {

@@ -134,6 +134,14 @@ export const FIELDS = {
 
 export type FieldName = keyof typeof FIELDS
 
+/** Fields that the reference checks to be floats, and takes no integer for. */
+export const FLOAT_FIELDS = [
+  'initializer_factor',
+  'layer_norm_epsilon',
+  'router_aux_loss_coef',
+  'router_z_loss_coef',
+] as const satisfies readonly FieldName[]
+
 /** Other names of fields, as the reference's `attribute_map`. */
 export const ALIASES = {
   hidden_size: 'd_model',

@@ -97,6 +97,18 @@ describe('fields', () => {
     expect(keys).toEqual([...keys].sort())
   })
 
+  test('writes whole numbers as floats where the reference takes nothing else', () => {
+    const text = new SwitchTransformersConfig({
+      router_z_loss_coef: 0,
+      router_aux_loss_coef: 2.5,
+      d_model: 64,
+    }).to_json_string()
+    expect(text).toContain('"initializer_factor": 1.0,')
+    expect(text).toContain('"router_z_loss_coef": 0.0,')
+    expect(text).toContain('"router_aux_loss_coef": 2.5,')
+    expect(text).toContain('"d_model": 64,')
+  })
+
   test('from_pretrained reads a folder', async () => {
     const config = await AutoConfig.from_pretrained(g2p)
     expect(config).toBeInstanceOf(SwitchTransformersConfig)
