@@ -17,8 +17,14 @@ function best(run) {
 }
 
 const times = 2_000_000
-console.log(`peak of multiply and add: ${((times * 12 * 8) / best(() => kernels.peak(times)) / 1e9).toFixed(1)} GFLOP/s`)
-for (const [rows, cols] of [[768, 768], [2048, 768], [768, 2048]]) {
+console.log(
+  `peak of multiply and add: ${((times * 12 * 8) / best(() => kernels.peak(times)) / 1e9).toFixed(1)} GFLOP/s`,
+)
+for (const [rows, cols] of [
+  [768, 768],
+  [2048, 768],
+  [768, 2048],
+]) {
   for (const n of [1, 8, 64, 512]) {
     const one = kernels.prepare(n, rows, cols)
     for (const narrow of [0, 1]) {

@@ -17,10 +17,12 @@ pub enum Isa {
     Amx = 4,
     /// WebAssembly SIMD128.
     Simd128 = 5,
+    /// SIMD128 and relaxed SIMD's fused multiply-add. A build has one of the two.
+    RelaxedSimd = 6,
 }
 
 impl Isa {
-    const ALL: [Isa; 5] = [Isa::Generic, Isa::Avx2, Isa::Avx512, Isa::Amx, Isa::Simd128];
+    const ALL: [Isa; 6] = [Isa::Generic, Isa::Avx2, Isa::Avx512, Isa::Amx, Isa::Simd128, Isa::RelaxedSimd];
 
     /// The name by which `SWITCH_ISA` and [`force`] know it.
     pub fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Isa {
             Isa::Avx512 => "avx512",
             Isa::Amx => "amx",
             Isa::Simd128 => "simd128",
+            Isa::RelaxedSimd => "relaxed-simd",
         }
     }
 
@@ -50,8 +53,11 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
             }
             #[cfg(target_arch = "x86_64")]
-            Isa::Amx => Isa::Avx512.available() && crate::gemm::request_amx(),
-            Isa::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
+            Isa::Amx => Isa::Avx512.available() && crate::amx::request(),
+            Isa::Simd128 => {
+                cfg!(all(target_arch = "wasm32", target_feature = "simd128", not(target_feature = "relaxed-simd")))
+            }
+            Isa::RelaxedSimd => cfg!(all(target_arch = "wasm32", target_feature = "relaxed-simd")),
             #[allow(unreachable_patterns)] // Every variant is handled above on x86-64.
             _ => false,
         }

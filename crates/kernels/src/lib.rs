@@ -7,6 +7,8 @@
 //! [`mod@reference`] holds a slow, obvious version of each kernel; tests and benches compare against it.
 
 mod activation;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod embedding;
 mod error;

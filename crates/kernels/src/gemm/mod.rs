@@ -8,7 +8,7 @@
 #![allow(clippy::needless_range_loop)] // Counted loops are what unrolls into registers.
 
 #[cfg(target_arch = "x86_64")]
-mod amx;
+mod tiles;
 
 use crate::error::KernelError;
 #[cfg(target_arch = "x86_64")]
@@ -55,7 +55,7 @@ pub(crate) struct Block<'a> {
 pub(crate) struct Inputs {
     /// The packed inputs, and which of their segments each segment is.
     #[cfg(target_arch = "x86_64")]
-    packed: Option<(amx::Inputs, Vec<Option<usize>>)>,
+    packed: Option<(tiles::Inputs, Vec<Option<usize>>)>,
 }
 
 /// Prepares segments of the rows of `x`, each to be multiplied by a matrix of the storage and shape of its own.
@@ -72,13 +72,13 @@ pub(crate) fn prepare<'a>(
         }
         let (mut rows, mut places) = (Vec::new(), Vec::new());
         for (range, w) in segments {
-            let suits = amx::suits(range.len(), w.values, w.rows, cols);
+            let suits = tiles::suits(range.len(), w.values, w.rows, cols);
             places.push(suits.then_some(rows.len()));
             if suits {
                 rows.push(range);
             }
         }
-        let packed = if rows.is_empty() { None } else { Some((amx::Inputs::pack(x, cols, &rows)?, places)) };
+        let packed = if rows.is_empty() { None } else { Some((tiles::Inputs::pack(x, cols, &rows)?, places)) };
         Ok(Inputs { packed })
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -86,12 +86,6 @@ pub(crate) fn prepare<'a>(
         let _ = (x, cols, segments);
         Ok(Inputs {})
     }
-}
-
-/// Asks the system for the matrix unit; false when there is none.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn request_amx() -> bool {
-    amx::request()
 }
 
 /// Computes the columns `features` of `block`, whose inputs are a segment of what was prepared.
@@ -104,7 +98,7 @@ pub(crate) unsafe fn product(block: Block<'_>, inputs: &Inputs, segment: usize, 
     if let Some((packed, places)) = &inputs.packed {
         if let Some(place) = places[segment] {
             // SAFETY: the caller's promises; inputs are packed only when AMX is active.
-            return unsafe { amx::product(block, packed, place, features) };
+            return unsafe { tiles::product(block, packed, place, features) };
         }
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -1,9 +1,11 @@
-//! The only module that knows threads. Without them (WebAssembly) everything runs on the caller.
+//! The only module that knows threads. Without them (WebAssembly built without atomics) everything runs on the caller.
 //!
 //! Work is split over ranges of outputs, so results are the same for every number of threads.
 
-#[cfg(not(target_family = "wasm"))]
+#[cfg(any(not(target_family = "wasm"), target_feature = "atomics"))]
 mod pool;
+#[cfg(any(not(target_family = "wasm"), target_feature = "atomics"))]
+mod watch;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +27,12 @@ pub fn threads() -> usize {
 /// Sets the number of threads that kernels use from now on; 0 chooses the default. Returns the number in use.
 pub fn set_threads(n: usize) -> usize {
     let n = if cfg!(target_family = "wasm") {
-        1
+        let machine = 1 + helpers();
+        if n > 0 {
+            n.min(machine)
+        } else {
+            machine
+        }
     } else if n > 0 {
         n.min(MAX_THREADS)
     } else {
@@ -37,12 +44,27 @@ pub fn set_threads(n: usize) -> usize {
     n
 }
 
+/// Threads that came in by [`help`].
+fn helpers() -> usize {
+    #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
+    return pool::workers();
+    #[cfg(not(all(target_family = "wasm", target_feature = "atomics")))]
+    0
+}
+
+/// Lends the calling thread to the kernels, for ever: WebAssembly cannot start threads, so JavaScript's workers come in
+/// here. Call [`set_threads`] when they are in. Returns at once where a build has no threads, or starts its own.
+pub fn help() {
+    #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
+    pool::help();
+}
+
 /// Calls `f` with each of `0..count`, on up to [`threads`] threads, in no particular order. Tasks are taken one by one,
 /// so uneven ones balance out.
 pub fn for_each_task(count: usize, f: impl Fn(usize) + Sync) {
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(any(not(target_family = "wasm"), target_feature = "atomics"))]
     pool::run(count, threads(), &f);
-    #[cfg(target_family = "wasm")]
+    #[cfg(all(target_family = "wasm", not(target_feature = "atomics")))]
     (0..count).for_each(f);
 }
 

@@ -7,14 +7,11 @@
 //! Versions tried, per region of two threads: scoped threads spawned each time, 30-60 us; this pool, 1-3 us while its
 //! workers watch, about 10 us once they sleep.
 
+use super::watch::Watch;
 use std::any::Any;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
-
-/// How long a worker watches before it sleeps.
-const WATCH: Duration = Duration::from_micros(60);
 
 /// What a region is: tasks taken one by one by whoever is free. Lives on the stack of the region's caller, which returns
 /// only when no worker is inside.
@@ -110,10 +107,7 @@ fn leave_together() {
     state.places = 0;
     if state.inside > 0 {
         drop(state);
-        let start = Instant::now();
-        while INSIDE.load(Ordering::Acquire) > 0 && start.elapsed() < WATCH {
-            std::hint::spin_loop();
-        }
+        Watch::until(|| INSIDE.load(Ordering::Acquire) == 0);
         state = lock(&STATE);
     }
     while state.inside > 0 {
@@ -122,11 +116,31 @@ fn leave_together() {
 }
 
 /// Starts a worker; false when the system gives no thread, and then there is one fewer.
+#[cfg(not(target_family = "wasm"))]
 fn spawn() -> bool {
-    std::thread::Builder::new().name("switch-kernels".into()).spawn(worker).is_ok()
+    std::thread::Builder::new().name("switch-kernels".into()).spawn(|| worker()).is_ok()
 }
 
-fn worker() {
+/// WebAssembly starts no threads: they come in by [`help`].
+#[cfg(target_family = "wasm")]
+fn spawn() -> bool {
+    false
+}
+
+/// Makes the calling thread a worker.
+#[cfg(target_family = "wasm")]
+pub(super) fn help() -> ! {
+    lock(&STATE).workers += 1;
+    worker()
+}
+
+/// Threads that came in by [`help`].
+#[cfg(target_family = "wasm")]
+pub(super) fn workers() -> usize {
+    lock(&STATE).workers
+}
+
+fn worker() -> ! {
     let mut seen = 0;
     loop {
         watch(&mut seen);
@@ -159,18 +173,10 @@ fn worker() {
 
 /// Waits a moment for a region that has not been seen yet.
 fn watch(seen: &mut u64) {
-    let mut start = None;
-    loop {
-        for _ in 0..64 {
-            let now = REGIONS.load(Ordering::Acquire);
-            if now != *seen {
-                *seen = now;
-                return;
-            }
-            std::hint::spin_loop();
-        }
-        if start.get_or_insert_with(Instant::now).elapsed() > WATCH {
-            return;
-        }
-    }
+    Watch::until(|| {
+        let now = REGIONS.load(Ordering::Acquire);
+        let is_new = now != *seen;
+        *seen = now;
+        is_new
+    });
 }

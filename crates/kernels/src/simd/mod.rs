@@ -68,7 +68,7 @@ pub(crate) fn run<O: Op>(op: O) -> O::Out {
         Isa::Avx2 => unsafe { avx2::run(op) },
         // SAFETY: as above.
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-        Isa::Simd128 => unsafe { op.run::<wasm32::Simd128>() },
+        Isa::Simd128 | Isa::RelaxedSimd => unsafe { op.run::<wasm32::Simd128>() },
         // SAFETY: plain Rust.
         _ => unsafe { op.run::<generic::Generic>() },
     }

@@ -1,4 +1,5 @@
-//! WebAssembly SIMD128: 4 lanes. No relaxed-SIMD instruction: one of them anywhere makes some engines refuse the module.
+//! WebAssembly SIMD128: 4 lanes. Relaxed SIMD's multiply-add is in a build of its own: one such instruction anywhere
+//! makes some engines refuse the module.
 
 use super::generic::{widen_bf16, widen_f16};
 use super::Simd;
@@ -23,6 +24,7 @@ unsafe fn first<T: Copy>(from: *const T, count: usize, widen: impl Fn(T) -> f32)
 impl Simd for Simd128 {
     type V = v128;
     const N: usize = 4;
+    /// Relaxed SIMD's may or may not, and for single numbers there is none.
     const FMA: bool = false;
     const UNROLL: usize = 1;
     const TILE_ROWS: usize = 2;
@@ -78,6 +80,9 @@ impl Simd for Simd128 {
     }
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        #[cfg(target_feature = "relaxed-simd")]
+        return f32x4_relaxed_madd(a, b, c);
+        #[cfg(not(target_feature = "relaxed-simd"))]
         f32x4_add(f32x4_mul(a, b), c)
     }
     #[inline(always)]

@@ -1,0 +1,254 @@
+//! AMX's bfloat16 tiles, used to float32's accuracy.
+//!
+//! The unit multiplies bfloat16 only, but a float32 is the exact sum of three of them (8 bits of significand each), and
+//! the products are summed in float32. With one operand in bfloat16 three tile products are as exact as float32
+//! arithmetic; with both in float32, cut in three each, six products leave out only what lies below float32's precision.
+//! A tile product does the work of 512 AVX-512 multiply-adds in the time of 16 cycles (32 of them), so both are faster
+//! than multiplying in float32.
+//!
+//! An infinite input makes what it takes part in NaN here; finite numbers and NaN behave as elsewhere.
+//!
+//! Measured on one core of a Sapphire Rapids server, 128 rows through 768 by 2048: 183 GFLOP/s in AVX-512; with tiles
+//! 295 for float32 weights and 570 for bfloat16, of 1840 that the unit does (six and three products each). Tried without
+//! gain: copying bfloat16 weights to aligned memory first (-6 %), half the rows per pass over the weights.
+
+mod parts;
+
+pub(crate) use parts::{interleave_pairs, pack_step, split_panel, write_transposed, Block};
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid, __cpuid_count};
+
+/// Summed elements per tile product.
+pub(crate) const DEPTH: usize = 32;
+/// Bytes of a tile, 16 rows of 64.
+pub(crate) const TILE: usize = 1024;
+/// Bfloat16 parts of a float32.
+pub(crate) const PARTS: usize = 3;
+/// Rows and columns of a register block: two tiles of 16.
+pub(crate) const SIDE: usize = 32;
+/// Bytes of two operand tiles in parts: what a register block takes per `DEPTH`.
+pub(crate) const STEP: usize = PARTS * 2 * TILE;
+
+/// Asks the system for the tile registers; false when the machine or the system has none.
+pub(crate) fn request() -> bool {
+    let leaf7 = __cpuid_count(7, 0);
+    let (bf16, tile) = (leaf7.edx >> 22 & 1, leaf7.edx >> 24 & 1);
+    if __cpuid(0).eax < 7 || bf16 == 0 || tile == 0 {
+        return false;
+    }
+    #[cfg(target_os = "linux")]
+    {
+        const ARCH_PRCTL: i64 = 158;
+        const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+        const XFEATURE_XTILEDATA: u64 = 18;
+        let mut result = ARCH_PRCTL;
+        // SAFETY: this system call only grants the process the use of the registers.
+        unsafe {
+            asm!("syscall", inlateout("rax") result, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") XFEATURE_XTILEDATA,
+                 out("rcx") _, out("r11") _, options(nostack));
+        }
+        result == 0
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
+/// The thread's tiles, configured while this lives.
+pub(crate) struct Tiles(());
+
+impl Tiles {
+    /// # Safety
+    /// [`request`] has returned true.
+    pub unsafe fn configure() -> Self {
+        // SAFETY: the registers were granted; the configuration is valid.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION, options(nostack)) };
+        Self(())
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: whoever used the tiles has ended.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
+
+/// Tile 0 to 3: sums, of two by two tiles; 4, 5: left operand; 6, 7: right operand. All of 16 rows of 64 bytes.
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+static CONFIGURATION: Configuration =
+    Configuration { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: row_bytes(64), rows: rows(16) };
+
+const fn row_bytes(value: u16) -> [u16; 16] {
+    let mut out = [0; 16];
+    let mut i = 0;
+    while i < 8 {
+        out[i] = value;
+        i += 1;
+    }
+    out
+}
+
+const fn rows(value: u8) -> [u8; 16] {
+    let mut out = [0; 16];
+    let mut i = 0;
+    while i < 8 {
+        out[i] = value;
+        i += 1;
+    }
+    out
+}
+
+/// The left operand: two tiles of 16 rows each, `stride` bytes between rows.
+pub(crate) struct Left {
+    pub first: *const u8,
+    pub second: *const u8,
+    pub stride: usize,
+    /// Bytes from one step of the summed dimension to the next.
+    pub step: usize,
+    /// 1 for bfloat16; [`PARTS`], two tiles apart, for float32.
+    pub parts: usize,
+}
+
+impl Left {
+    /// A panel that [`split_panel`] made.
+    pub fn split(panel: *const u8) -> Self {
+        Self { first: panel, second: panel.wrapping_add(TILE), stride: 64, step: STEP, parts: PARTS }
+    }
+}
+
+/// Loads the right operand's part at an offset and adds its products with tiles 4 and 5 to the four (or two) sums.
+macro_rules! products {
+    (both, $offset:literal) => {
+        concat!(
+            "tileloadd tmm6, [{x} + ",
+            $offset,
+            " * 1024 + {line}]\n",
+            "tileloadd tmm7, [{x} + ",
+            $offset,
+            " * 1024 + 1024 + {line}]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tdpbf16ps tmm1, tmm4, tmm7\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+            "tdpbf16ps tmm3, tmm5, tmm7\n",
+        )
+    };
+    (one, $offset:literal) => {
+        concat!(
+            "tileloadd tmm6, [{x} + ",
+            $offset,
+            " * 1024 + {line}]\n",
+            "tdpbf16ps tmm0, tmm4, tmm6\n",
+            "tdpbf16ps tmm2, tmm5, tmm6\n",
+        )
+    };
+}
+
+/// Loads the left operand's part at an offset.
+macro_rules! left {
+    ($offset:literal) => {
+        concat!(
+            "tileloadd tmm4, [{a} + ",
+            $offset,
+            " * 1024 + {stride}]\n",
+            "tileloadd tmm5, [{b} + ",
+            $offset,
+            " * 1024 + {stride}]\n",
+        )
+    };
+}
+
+macro_rules! step {
+    ($a:expr, $b:expr, $stride:expr, $x:expr, $($code:expr),*) => {
+        asm!(
+            $($code),*,
+            a = in(reg) $a,
+            b = in(reg) $b,
+            stride = in(reg) $stride,
+            x = in(reg) $x,
+            line = in(reg) 64usize,
+            options(nostack, readonly)
+        )
+    };
+}
+
+/// Writes to `to`, rows `stride` bytes apart, the product of 32 rows and 32 columns summed over `steps` times 32 elements.
+/// The right operand `x` is in parts, packed. Without `wide` only the first 16 columns are computed, and the other 16
+/// are unspecified.
+///
+/// # Safety
+/// [`Tiles`] are configured; operands hold `steps` steps, and `to` 32 by 32 elements.
+#[inline]
+pub(crate) unsafe fn multiply(w: &Left, x: *const u8, steps: usize, wide: bool, to: *mut f32, stride: usize) {
+    let (mut a, mut b, mut x) = (w.first, w.second, x);
+    // SAFETY: the caller's promises.
+    unsafe {
+        asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
+        for _ in 0..steps {
+            match (w.parts == 1, wide) {
+                (true, true) => step!(
+                    a,
+                    b,
+                    w.stride,
+                    x,
+                    left!("0"),
+                    products!(both, "0"),
+                    products!(both, "2"),
+                    products!(both, "4")
+                ),
+                (true, false) => {
+                    step!(a, b, w.stride, x, left!("0"), products!(one, "0"), products!(one, "2"), products!(one, "4"))
+                }
+                // First times all parts, middle times the first two, last times the first.
+                (false, true) => step!(
+                    a,
+                    b,
+                    w.stride,
+                    x,
+                    left!("0"),
+                    products!(both, "0"),
+                    products!(both, "2"),
+                    products!(both, "4"),
+                    left!("2"),
+                    products!(both, "0"),
+                    products!(both, "2"),
+                    left!("4"),
+                    products!(both, "0")
+                ),
+                (false, false) => step!(
+                    a,
+                    b,
+                    w.stride,
+                    x,
+                    left!("0"),
+                    products!(one, "0"),
+                    products!(one, "2"),
+                    products!(one, "4"),
+                    left!("2"),
+                    products!(one, "0"),
+                    products!(one, "2"),
+                    left!("4"),
+                    products!(one, "0")
+                ),
+            }
+            (a, b, x) = (a.wrapping_add(w.step), b.wrapping_add(w.step), x.wrapping_add(STEP));
+        }
+        asm!(
+            "tilestored [{to} + {stride}], tmm0",
+            "tilestored [{to} + {stride} + 64], tmm1",
+            "tilestored [{below} + {stride}], tmm2",
+            "tilestored [{below} + {stride} + 64], tmm3",
+            to = in(reg) to,
+            below = in(reg) to.cast::<u8>().wrapping_add(16 * stride),
+            stride = in(reg) stride,
+            options(nostack)
+        );
+    }
+}

@@ -1,0 +1,226 @@
+//! Cutting float32 in bfloat16 parts, and the layouts of tile operands.
+
+use super::{DEPTH, PARTS, SIDE, STEP, TILE};
+use std::arch::x86_64::*;
+
+/// 32 by 32 sums.
+#[repr(C, align(64))]
+pub(crate) struct Block(pub [f32; SIDE * SIDE]);
+
+/// Elements that widen to float32, 32 at a time.
+pub(crate) trait Wide: Copy {
+    /// # Safety
+    /// 32 elements are there, and the machine has AVX-512.
+    unsafe fn load(from: *const Self) -> [__m512; 2];
+}
+
+impl Wide for f32 {
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> [__m512; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16))] }
+    }
+}
+
+/// Float16 bits.
+impl Wide for u16 {
+    #[inline(always)]
+    unsafe fn load(from: *const u16) -> [__m512; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            [_mm512_cvtph_ps(_mm256_loadu_si256(from.cast())), _mm512_cvtph_ps(_mm256_loadu_si256(from.add(16).cast()))]
+        }
+    }
+}
+
+/// Cuts `count` rows, `stride` elements apart, in parts, as left operand: for each step, for each part, two tiles; rows
+/// past `count` are 0.
+///
+/// # Safety
+/// The rows hold `len` elements, a multiple of 32, and `panel` `len / 32` steps, aligned to 64 bytes. The machine has
+/// AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) unsafe fn split_panel<T: Wide>(from: *const T, stride: usize, count: usize, len: usize, panel: *mut u8) {
+    for row in 0..SIDE {
+        let to = panel.wrapping_add(row / 16 * TILE + row % 16 * 64);
+        for step in 0..len / DEPTH {
+            // SAFETY: the caller's rows and panel have this size.
+            unsafe {
+                let values =
+                    if row < count { T::load(from.add(row * stride + step * DEPTH)) } else { [_mm512_setzero_ps(); 2] };
+                for (part, bits) in split(values).into_iter().enumerate() {
+                    _mm512_store_si512(to.add(step * STEP + part * 2 * TILE).cast(), bits);
+                }
+            }
+        }
+    }
+}
+
+/// Packs `len` rows of 32 columns, `stride` elements apart, as right operand that is summed over the rows: for each
+/// 32 rows, for each part, two tiles of 16 columns. The last step is filled up with zeros.
+///
+/// # Safety
+/// The rows hold 32 elements, and `to` a step for each 32 rows begun, aligned to 64 bytes. The machine has AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) unsafe fn interleave_pairs(x: *const f32, stride: usize, len: usize, to: *mut u8) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        for pair in 0..len.next_multiple_of(DEPTH) / 2 {
+            let row = |row: usize| if row < len { x.wrapping_add(row * stride) } else { ZEROS.as_ptr() };
+            let (first, second) = (f32::load(row(2 * pair)), f32::load(row(2 * pair + 1)));
+            let to = to.add(pair / 16 * STEP + pair % 16 * 64);
+            for half in 0..2 {
+                let tiles = split([first[half], second[half]]);
+                for (part, bits) in tiles.into_iter().enumerate() {
+                    // The first row's 16 elements, then the second's: side by side instead.
+                    let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(bits));
+                    let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(bits));
+                    let pairs = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
+                    _mm512_store_si512(to.add((part * 2 + half) * TILE).cast(), pairs);
+                }
+            }
+        }
+    }
+}
+
+static ZEROS: [f32; DEPTH] = [0.0; DEPTH];
+
+/// 32 float32 as the sum of three times 32 bfloat16: what the first 8 bits of the significand hold, the next, the last.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn split(x: [__m512; 2]) -> [__m512i; PARTS] {
+    [part::<0>(x), part::<1>(x), part::<2>(x)]
+}
+
+/// One part of [`split`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn part<const PART: usize>(mut x: [__m512; 2]) -> __m512i {
+    let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
+    for _ in 0..PART {
+        for x in &mut x {
+            let high = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(*x), upper));
+            *x = _mm512_sub_ps(*x, high);
+        }
+    }
+    upper_halves(x)
+}
+
+/// The upper 16 bits of 32 lanes, in order.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn upper_halves(x: [__m512; 2]) -> __m512i {
+    #[rustfmt::skip]
+    let odd = _mm512_set_epi16(
+        63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
+        31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,
+    );
+    _mm512_permutex2var_epi16(_mm512_castps_si512(x[0]), odd, _mm512_castps_si512(x[1]))
+}
+
+/// Packs 32 columns of up to 32 rows as right operand that is summed over the columns: for each part two tiles, in
+/// which a row holds a pair of columns of 16 rows. Rows past `rows` are 0.
+///
+/// # Safety
+/// The rows hold 32 elements, and `to` a step, aligned to 64 bytes. The machine has AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) unsafe fn pack_step(x: *const f32, stride: usize, rows: usize, to: *mut u8) {
+    for half in 0..2 {
+        let mut from = [ZEROS.as_ptr(); 16];
+        for (row, from) in (half * 16..rows).zip(&mut from) {
+            *from = x.wrapping_add(row * stride);
+        }
+        // SAFETY: these rows exist, and the tiles lie in the packed inputs.
+        unsafe {
+            pack_part::<0>(&from, to.add(half * TILE));
+            pack_part::<1>(&from, to.add((2 + half) * TILE));
+            pack_part::<2>(&from, to.add((4 + half) * TILE));
+        }
+    }
+}
+
+/// One tile of one part. Reading the rows again for each part is cheaper than keeping all parts at hand.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn pack_part<const PART: usize>(from: &[*const f32; 16], to: *mut u8) {
+    let mut rows = [_mm512_setzero_ps(); 16];
+    for (row, &from) in rows.iter_mut().zip(from) {
+        // SAFETY: the caller has 32 elements there.
+        *row = _mm512_castsi512_ps(part::<PART>(unsafe { f32::load(from) }));
+    }
+    for (i, column) in transpose(rows).into_iter().enumerate() {
+        // SAFETY: the caller has a tile there, aligned.
+        unsafe { _mm512_store_ps(to.add(i * 64).cast(), column) };
+    }
+}
+
+/// Transposes 16 by 16 words of 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
+    let zero = _mm512_setzero_ps();
+    // Pairs of rows, then fours, within parts of 128 bits; then the parts.
+    let mut twos = [zero; 16];
+    for i in 0..8 {
+        twos[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        twos[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+    let low = |a: __m512, b: __m512| _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+    let high = |a: __m512, b: __m512| _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+    let mut fours = [zero; 16];
+    for i in 0..4 {
+        let at = 4 * i;
+        fours[at] = low(twos[at], twos[at + 2]);
+        fours[at + 1] = high(twos[at], twos[at + 2]);
+        fours[at + 2] = low(twos[at + 1], twos[at + 3]);
+        fours[at + 3] = high(twos[at + 1], twos[at + 3]);
+    }
+    // fours[4 i + c] holds, in its part p, column 4 p + c of rows 4 i to 4 i + 3.
+    let mut out = [zero; 16];
+    for c in 0..4 {
+        let [a, b, d, e] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
+        let ab_even = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+        let ab_odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b);
+        let de_even = _mm512_shuffle_f32x4::<0b10_00_10_00>(d, e);
+        let de_odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(d, e);
+        out[c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab_even, de_even);
+        out[4 + c] = _mm512_shuffle_f32x4::<0b10_00_10_00>(ab_odd, de_odd);
+        out[8 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(ab_even, de_even);
+        out[12 + c] = _mm512_shuffle_f32x4::<0b11_01_11_01>(ab_odd, de_odd);
+    }
+    out
+}
+
+/// Writes (or adds) 32 by 32 sums, transposed, to `height` rows of `count` elements.
+///
+/// # Safety
+/// `y` holds these rows, `stride` elements apart. The machine has AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) unsafe fn write_transposed(
+    sums: &Block,
+    y: *mut f32,
+    stride: usize,
+    height: usize,
+    count: usize,
+    add: bool,
+) {
+    for tile in 0..4 {
+        let (feature, row) = (tile / 2 * 16, tile % 2 * 16);
+        if row >= height || feature >= count {
+            continue;
+        }
+        let mask = ((1u32 << (count - feature).min(16)) - 1) as u16;
+        let mut features = [_mm512_setzero_ps(); 16];
+        for (i, features) in features.iter_mut().enumerate() {
+            // SAFETY: within the sums, which are aligned.
+            *features = unsafe { _mm512_load_ps(sums.0.as_ptr().add((feature + i) * SIDE + row)) };
+        }
+        for (i, values) in transpose(features).into_iter().enumerate().take(height - row) {
+            // SAFETY: this row of the output has `count` features; the mask leaves out the others.
+            unsafe {
+                let to = y.add((row + i) * stride + feature);
+                let before = if add { _mm512_maskz_loadu_ps(mask, to) } else { _mm512_setzero_ps() };
+                _mm512_mask_storeu_ps(to, mask, _mm512_add_ps(before, values));
+            }
+        }
+    }
+}
