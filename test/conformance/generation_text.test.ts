@@ -63,6 +63,14 @@ describe('streams', () => {
   test('stop_strings end a row', async () => {
     const ids = await model.generate({ ...tokenizer('hello'), max_new_tokens: 20, stop_strings: 'EH1', tokenizer })
     expect(tokenizer.batch_decode(ids, { skip_special_tokens: true })).toEqual(['HH EH1'])
+    const prefix = (ids.tolist() as bigint[][]).map((row) => row.slice(0, 3))
+    const on = await model.generate({
+      ...tokenizer('hello'),
+      decoder_input_ids: prefix,
+      stop_strings: ['EH1', 'L'],
+      tokenizer,
+    })
+    expect(tokenizer.batch_decode(on, { skip_special_tokens: true })).toEqual(['HH EH1 L'])
   })
 })
 

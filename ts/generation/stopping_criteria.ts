@@ -63,7 +63,7 @@ export class InterruptableStoppingCriteria extends StoppingCriteria {
   }
 }
 
-/** Ends a sequence in whose text one of some strings appears. */
+/** Ends a sequence as soon as one of some strings appears in its text. */
 export class StopStringCriteria extends StoppingCriteria {
   readonly #tokenizer: StreamerTokenizer
   readonly #strings: readonly string[]
@@ -94,9 +94,16 @@ export class StopStringCriteria extends StoppingCriteria {
     return input_ids.map((ids) => {
       // A token is at least part of a character, mostly more; a string that ends in the last one began not long before.
       const tail = ids.slice(-4 * (this.#longest + 4))
-      const text = this.#tokenizer.decode(tail, { skip_special_tokens: true })
-      return this.#strings.some((stop) => text.includes(stop))
+      const text = this.#decode(tail)
+      const before = this.#decode(tail.slice(0, -1))
+      // Only what the last token completes counts, as in the reference: a prefix may hold the string without harm.
+      const known = before.endsWith('\ufffd') ? before.length - 1 : before.length
+      return this.#strings.some((stop) => text.indexOf(stop, Math.max(0, known - stop.length + 1)) >= 0)
     })
+  }
+
+  #decode(ids: number[]): string {
+    return ids.length === 0 ? '' : this.#tokenizer.decode(ids, { skip_special_tokens: true })
   }
 }
 
