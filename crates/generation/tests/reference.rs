@@ -91,3 +91,12 @@ fn greedy_and_beam_search_match_the_reference() {
 fn diverse_beam_search_and_contrastive_search_match_the_last_version_that_had_them() {
     assert_eq!(check(include_str!("../../../test/fixtures/generation/sequences-4.53.json")), 20);
 }
+
+/// More files of the form, named by an environment variable, for checking by hand with other options.
+#[test]
+fn other_files_of_the_form_match_too() {
+    let Ok(paths) = std::env::var("SEQUENCE_CASES") else { return };
+    for path in std::env::split_paths(&paths) {
+        assert!(check(&std::fs::read_to_string(&path).expect("a readable file")) > 0);
+    }
+}

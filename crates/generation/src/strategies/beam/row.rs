@@ -163,8 +163,8 @@ impl BeamRow {
 
     fn merge(&mut self, ended: Vec<Kept>, settings: &Settings) {
         self.kept.extend(ended);
-        // Stable: of equals, what was kept before stays before.
-        self.kept.sort_by(|a, b| b.hypothesis.score.total_cmp(&a.hypothesis.score));
+        // Stable: of equals, what was kept before stays before, but a placeholder goes last.
+        self.kept.sort_by(|a, b| b.hypothesis.score.total_cmp(&a.hypothesis.score).then(b.finished.cmp(&a.finished)));
         self.kept.truncate(settings.num_beams);
     }
 
