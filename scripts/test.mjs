@@ -35,6 +35,16 @@ await main(async () => {
   run('cargo', ['fmt', '--all', '--check'])
   // The release profile throughout, so that crates are built once for the addon, the lint and the tests.
   run('cargo', ['clippy', '--release', '--workspace', '--all-targets', '--', '-D', 'warnings'])
+  // No input may end the process: library code (not its tests) has no way to panic on purpose.
+  const forbidden = ['unwrap_used', 'expect_used', 'panic', 'todo', 'unimplemented', 'unreachable']
+  run('cargo', [
+    'clippy',
+    '--release',
+    '--workspace',
+    '--lib',
+    '--',
+    ...forbidden.flatMap((lint) => ['-D', `clippy::${lint}`]),
+  ])
   say('Rust tests')
   run('cargo', ['test', '--release', '--workspace', '--quiet'])
   say('TypeScript tests')
