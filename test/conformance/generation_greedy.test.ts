@@ -64,6 +64,11 @@ describe('forms of calling', () => {
     })
     const encoder_outputs = { last_hidden_state: encoder_last_hidden_state as Tensor }
     expect(rows_of(await model.generate({ encoder_outputs, attention_mask, max_new_tokens: 12 }))).toEqual(greedy)
+    // With the ids beside it, processors that look at what the encoder read work too.
+    const options = { attention_mask, max_new_tokens: 6, encoder_repetition_penalty: 5 }
+    const penalized = rows_of(await model.generate({ input_ids, ...options }))
+    expect(rows_of(await model.generate({ input_ids, encoder_outputs, ...options }))).toEqual(penalized)
+    expect(penalized).not.toEqual(rows_of(await model.generate({ input_ids, attention_mask, max_new_tokens: 6 })))
     const { 'shared.weight': shared } = await model.state_dict(['shared.weight'])
     const rows = (input_ids.tolist() as bigint[][]).map((row) =>
       row.map((id) => ((shared as Tensor).at(Number(id)) as Tensor).tolist()),

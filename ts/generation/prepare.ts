@@ -237,8 +237,8 @@ function encoder_inputs(host: GenerationHost, inputs: GenerateInputs): { tensors
   let shape: { dims: readonly number[] }
   if (encoder_outputs) {
     shape = tensors.states('encoder_outputs', encoder_states(encoder_outputs), 'encoder_hidden_states')
-    // The ids that it was made from may come along, as in the reference; they have been read already.
-    if (ids) same_rows('input_ids', new InputTensors(host.config).ids('input_ids', ids), 'encoder_outputs', shape)
+    // The ids that it was made from may come along, as in the reference: some processors look at them.
+    if (ids) same_rows('input_ids', tensors.ids('input_ids', ids), 'encoder_outputs', shape)
   } else {
     exactly_one('input_ids', ids, 'inputs_embeds', inputs_embeds)
     shape = ids ? tensors.ids('input_ids', ids) : tensors.states('inputs_embeds', inputs_embeds as FloatsInput)
