@@ -33,7 +33,7 @@ export class GenerateOutput extends ModelOutput {
   declare decoder_router_logits?: Tensor[][]
   /** Per sparse layer, int32 [rows, tokens]: the expert that took each token that the encoder read. */
   declare encoder_routes?: Tensor[]
-  /** The same for each token that the decoder read: the sequences without their last. */
+  /** The same for each token that the decoder read, the sequences without their last; -2 past a row's end. */
   declare decoder_routes?: Tensor[]
 }
 
