@@ -1,0 +1,65 @@
+/** Turns of all sides, one after another in every round, and their medians. */
+
+import { setTimeout as pause } from 'node:timers/promises'
+import { median } from './statistics.mjs'
+
+/** Between turns, so that one side's threads have gone to sleep before the other's start. */
+const PAUSE_MS = 100
+
+async function turn(worker, request, clock) {
+  await pause(PAUSE_MS)
+  return (await worker.ask(request))[clock]
+}
+
+/**
+ * Times a case: `{ medians, ratios, rounds }`, milliseconds by side, and by peer the median over the rounds of its time
+ * divided by ours. For a generation also `step`: milliseconds of one decoding step by side, from the difference to a
+ * generation of one token. `clock` is `ms`, time that passed, or `cpu`, processor time.
+ */
+export async function time_case(sides, item, seed, runs, clock) {
+  const request = item.request(seed)
+  const one = item.kind === 'generate' ? item.request(seed, 1) : null
+  const rounds = []
+  for (const worker of Object.values(sides)) {
+    await worker.ask(request)
+    if (one) await worker.ask(one)
+  }
+  for (let round = 0; round < runs; round++) {
+    const names = Object.keys(sides)
+    if (round % 2 === 1) names.reverse()
+    const times = {}
+    for (const name of names) {
+      const ms = await turn(sides[name], request, clock)
+      times[name] = { ms, first: one ? await turn(sides[name], one, clock) : undefined }
+    }
+    rounds.push(times)
+  }
+  const over = (pick) => median(rounds.map(pick))
+  const names = Object.keys(sides)
+  return {
+    rounds,
+    medians: Object.fromEntries(names.map((name) => [name, over((times) => times[name].ms)])),
+    ratios: Object.fromEntries(
+      names.filter((name) => name !== 'ours').map((name) => [name, over((times) => times[name].ms / times.ours.ms)]),
+    ),
+    step: one
+      ? Object.fromEntries(
+          names.map((name) => [name, over((times) => (times[name].ms - times[name].first) / (item.steps - 1))]),
+        )
+      : undefined,
+  }
+}
+
+/** Lets the compiler see a case; `{ ready, seconds, reason? }`. */
+export async function compiled_case(worker, item, seed, limit_s) {
+  const start = performance.now()
+  const seconds = () => (performance.now() - start) / 1000
+  try {
+    // The second run may compile again, for shapes that turned out to vary.
+    await worker.ask(item.request(seed), { limit_s })
+    await worker.ask(item.request(seed), { limit_s })
+    return { ready: true, seconds: seconds() }
+  } catch (error) {
+    return { ready: false, seconds: seconds(), reason: String(error.message).split('\n')[0] }
+  }
+}

@@ -1,0 +1,99 @@
+"""The side of PyTorch `transformers` in a comparison: one line of JSON in, one out. See ours_worker.mjs for the operations.
+
+Here `load` also takes `mode`: "eager", or "compiled" for `torch.compile` of the encoder and of the decoding step.
+"""
+
+import json
+import sys
+import time
+
+import torch
+import transformers
+from transformers import SwitchTransformersForConditionalGeneration
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+state = {}
+
+
+def load(folder, dtype, mode="eager"):
+    start = time.perf_counter()
+    model = SwitchTransformersForConditionalGeneration.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    seconds = time.perf_counter() - start
+    encoder = model.get_encoder()
+    state.update(model=model, encoder=encoder, run=encoder)
+    if mode == "compiled":
+        state["run"] = torch.compile(encoder)
+        model.forward = torch.compile(model.forward, dynamic=True)
+    return {
+        "version": transformers.__version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "seconds": seconds,
+    }
+
+
+def clock():
+    """Reads the milliseconds that passed since it was made, and those of processor time."""
+    start, used = time.perf_counter(), time.process_time()
+    return lambda: {"ms": (time.perf_counter() - start) * 1000, "cpu": (time.process_time() - used) * 1000}
+
+
+def save_floats(file, tensor):
+    tensor.float().contiguous().numpy().tofile(file)
+
+
+def encode(ids, save=None, routes=None):
+    ids = torch.tensor(ids)
+    taken, hooks = [], []
+    if routes is not None:
+        for block in state["encoder"].block:
+            mlp = block.layer[-1].mlp
+            if hasattr(mlp, "router"):
+                hooks.append(mlp.router.register_forward_hook(lambda _, __, out: taken.append(out[0])))
+    # Routes come from the plain modules: a compiled graph calls no hooks.
+    run = state["run"] if routes is None else state["encoder"]
+    read = clock()
+    output = run(input_ids=ids).last_hidden_state
+    times = read()
+    for hook in hooks:
+        hook.remove()
+    if save is not None:
+        save_floats(save, output)
+    if routes is not None:
+        # One-hot with a dropped token's row all zero → the expert's index, -1 where none had room.
+        index = [torch.where(one_hot.sum(-1) > 0, one_hot.argmax(-1), -1).to(torch.int32) for one_hot in taken]
+        torch.stack(index).numpy().tofile(routes)
+    return times
+
+
+def generate(ids, new_tokens):
+    ids = torch.tensor(ids)
+    read = clock()
+    sequences = state["model"].generate(
+        input_ids=ids, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False
+    )
+    times = read()
+    return {**times, "ids": sequences[:, 1:].tolist()}
+
+
+def forward(ids, decoder_ids, save):
+    read = clock()
+    output = state["model"](input_ids=torch.tensor(ids), decoder_input_ids=torch.tensor(decoder_ids), use_cache=False)
+    times = read()
+    save_floats(save, output.logits)
+    return times
+
+
+operations = {"load": load, "encode": encode, "generate": generate, "forward": forward}
+replies, sys.stdout = sys.stdout, sys.stderr
+with torch.inference_mode():
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply = operations[request.pop("op")](**request)
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
