@@ -36,6 +36,8 @@ function trimmed(row: number[]): number[] {
 const STRATEGIES: [string, object][] = [
   ['greedy', {}],
   ['beams', { num_beams: 3 }],
+  ['sampling', { do_sample: true, seed: 5, temperature: 1.3, top_k: 0 }],
+  ['beam sampling', { do_sample: true, seed: 5, num_beams: 2 }],
   ['processors', { repetition_penalty: 1.4, no_repeat_ngram_size: 2, encoder_repetition_penalty: 1.2 }],
 ]
 
