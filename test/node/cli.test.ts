@@ -292,6 +292,15 @@ describe('verify', () => {
     expect(code).toBe(0)
   })
 
+  test.each(['native', 'wasm'])('passes on processed scores and on tokenizations (%s)', async (backend) => {
+    const paths = [path.join(FIXTURES, 'generation/processors.json'), path.join(FIXTURES, 'tokenizer/expected.json')]
+    const { code, stdout } = await run_cli(['verify', ...paths, '--backend', backend])
+    expect(stdout).toMatch(/passed .*processors\.json +39 of 39\n/)
+    // 43 texts, 3 pairs and a batch.
+    expect(stdout).toMatch(/passed .*expected\.json +47 of 47\n/)
+    expect(code).toBe(0)
+  })
+
   test('--greedy-only lists the others as not run, and passes', async () => {
     const { code, stdout } = await run_cli(['verify', BASE, '--greedy-only'])
     expect(code).toBe(0)
