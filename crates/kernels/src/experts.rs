@@ -9,6 +9,7 @@ use crate::error::{expect_len, product, KernelError};
 use crate::gemm::{self, Block};
 use crate::matrix::Matrix;
 use crate::parallel::{self, Disjoint};
+use crate::precision::Precision;
 use crate::route::Routes;
 use crate::scratch;
 use std::ops::Range;
@@ -49,11 +50,24 @@ pub fn feed_forward(
     act: Activation,
     out: &mut [f32],
 ) -> Result<(), KernelError> {
+    feed_forward_with(Precision::Float32, x, n, d, weights, act, out)
+}
+
+/// [`feed_forward`] with the given precision.
+pub fn feed_forward_with(
+    precision: Precision,
+    x: &[f32],
+    n: usize,
+    d: usize,
+    weights: &ExpertWeights<'_>,
+    act: Activation,
+    out: &mut [f32],
+) -> Result<(), KernelError> {
     expect_len("feed-forward input elements", x.len(), product("feed-forward input", n, d)?)?;
     expect_len("feed-forward output elements", out.len(), x.len())?;
     weights.check(d)?;
     let group = Group { weights: *weights, rows: 0..n };
-    both_products(x, d, std::slice::from_ref(&group), act, out)
+    both_products(precision, x, d, std::slice::from_ref(&group), act, out)
 }
 
 /// `out[t] = routes.weight[t] · expert(x[t])` for the expert that token `t` is routed to, 0 for tokens that go nowhere.
@@ -61,6 +75,21 @@ pub fn feed_forward(
 /// `x` and `out` are `[n, d]`; `expert` gives the weights of an expert that has tokens, once each, in ascending order, and
 /// its errors are returned. All have the same `d_ff`. On error `out` is unspecified.
 pub fn experts<'a>(
+    x: &[f32],
+    n: usize,
+    d: usize,
+    routes: &Routes,
+    act: Activation,
+    expert: &(dyn Fn(usize) -> Result<ExpertWeights<'a>, KernelError> + Sync),
+    out: &mut [f32],
+) -> Result<(), KernelError> {
+    experts_with(Precision::Float32, x, n, d, routes, act, expert, out)
+}
+
+/// [`experts`] with the given precision.
+#[allow(clippy::too_many_arguments)] // One more than `experts`, whose arguments are all needed.
+pub fn experts_with<'a>(
+    precision: Precision,
     x: &[f32],
     n: usize,
     d: usize,
@@ -81,7 +110,7 @@ pub fn experts<'a>(
     for (to, &(_, token)) in sorted.chunks_exact_mut(d.max(1)).zip(&tokens) {
         to.copy_from_slice(&x[token * d..(token + 1) * d]);
     }
-    both_products(&sorted, d, &groups, act, &mut results)?;
+    both_products(precision, &sorted, d, &groups, act, &mut results)?;
     out.fill(0.0);
     for (from, &(_, token)) in results.chunks_exact(d.max(1)).zip(&tokens) {
         let weight = routes.weight[token];
@@ -167,6 +196,7 @@ fn tasks(groups: &[Group<'_>], shape: impl Fn(&Group<'_>) -> (usize, usize)) -> 
 
 /// `out[rows] = act(x[rows] · wiᵀ) · woᵀ` for each group. Shapes have been checked.
 fn both_products(
+    precision: Precision,
     x: &[f32],
     d: usize,
     groups: &[Group<'_>],
@@ -176,8 +206,9 @@ fn both_products(
     let Some((d_ff, rows)) = groups.last().map(|group| (group.weights.wi.rows, group.rows.end)) else { return Ok(()) };
     let size = product("feed-forward hidden states", rows, d_ff)?;
     let mut hidden = scratch::take("feed-forward hidden states", size)?;
-    inner_products(x, d, groups, act, &mut hidden)?;
-    let inputs = gemm::prepare(&hidden, d_ff, groups.iter().map(|group| (group.rows.clone(), group.weights.wo)))?;
+    inner_products(precision, x, d, groups, act, &mut hidden)?;
+    let inputs =
+        gemm::prepare(precision, &hidden, d_ff, groups.iter().map(|group| (group.rows.clone(), group.weights.wo)))?;
     let (hidden, results) = (&hidden[..], Disjoint::new(out));
     let tasks = tasks(groups, |group| (d, group.weights.wo.cols));
     parallel::for_each_task(tasks.len(), |index| {
@@ -196,6 +227,7 @@ fn both_products(
 
 /// `hidden = act(x · wiᵀ)`, times `x · wi_1ᵀ` where there is a gate.
 fn inner_products(
+    precision: Precision,
     x: &[f32],
     d: usize,
     groups: &[Group<'_>],
@@ -205,7 +237,7 @@ fn inner_products(
     let gated = groups.iter().any(|group| group.weights.wi_1.is_some());
     let mut gates = scratch::take("feed-forward gates", if gated { hidden.len() } else { 0 })?;
     let (hidden, gates) = (Disjoint::new(hidden), Disjoint::new(&mut gates));
-    let inputs = gemm::prepare(x, d, groups.iter().map(|group| (group.rows.clone(), group.weights.wi)))?;
+    let inputs = gemm::prepare(precision, x, d, groups.iter().map(|group| (group.rows.clone(), group.weights.wi)))?;
     let tasks = tasks(groups, |group| (group.weights.wi.rows, d));
     parallel::for_each_task(tasks.len(), |index| {
         let task = &tasks[index];

@@ -27,13 +27,15 @@ pub(crate) const PARTS: usize = 3;
 /// Rows and columns of a register block: two tiles of 16.
 pub(crate) const SIDE: usize = 32;
 /// Bytes of two operand tiles in parts: what a register block takes per `DEPTH`.
-pub(crate) const STEP: usize = PARTS * 2 * TILE;
+pub(crate) const fn step_bytes(parts: usize) -> usize {
+    parts * 2 * TILE
+}
 
 /// Asks the system for the tile registers; false when the machine or the system has none.
 pub(crate) fn request() -> bool {
     let leaf7 = __cpuid_count(7, 0);
     let (bf16, tile) = (leaf7.edx >> 22 & 1, leaf7.edx >> 24 & 1);
-    if __cpuid(0).eax < 7 || bf16 == 0 || tile == 0 {
+    if __cpuid(0).eax < 7 || bf16 == 0 || tile == 0 || !is_x86_feature_detected!("avx512bf16") {
         return false;
     }
     #[cfg(target_os = "linux")]
@@ -113,15 +115,21 @@ pub(crate) struct Left {
     pub stride: usize,
     /// Bytes from one step of the summed dimension to the next.
     pub step: usize,
-    /// 1 for bfloat16; [`PARTS`], two tiles apart, for float32.
+    /// Two tiles apart.
     pub parts: usize,
 }
 
 impl Left {
     /// A panel that [`split_panel`] made.
-    pub fn split(panel: *const u8) -> Self {
-        Self { first: panel, second: panel.wrapping_add(TILE), stride: 64, step: STEP, parts: PARTS }
+    pub fn split(panel: *const u8, parts: usize) -> Self {
+        Self { first: panel, second: panel.wrapping_add(TILE), stride: 64, step: step_bytes(parts), parts }
     }
+}
+
+/// The right operand, packed.
+pub(crate) struct Right {
+    pub data: *const u8,
+    pub parts: usize,
 }
 
 /// Loads the right operand's part at an offset and adds its products with tiles 4 and 5 to the four (or two) sums.
@@ -140,7 +148,7 @@ macro_rules! products {
             "tdpbf16ps tmm3, tmm5, tmm7\n",
         )
     };
-    (one, $offset:literal) => {
+    (half, $offset:literal) => {
         concat!(
             "tileloadd tmm6, [{x} + ",
             $offset,
@@ -165,10 +173,38 @@ macro_rules! left {
     };
 }
 
+/// One part by one part.
+macro_rules! one {
+    ($width:ident) => {
+        concat!(left!("0"), products!($width, "0"))
+    };
+}
+
+/// One part by three.
+macro_rules! three {
+    ($width:ident) => {
+        concat!(left!("0"), products!($width, "0"), products!($width, "2"), products!($width, "4"))
+    };
+}
+
+/// Three parts by three: the first by all, the middle by the first two, the last by the first.
+macro_rules! six {
+    ($width:ident) => {
+        concat!(
+            three!($width),
+            left!("2"),
+            products!($width, "0"),
+            products!($width, "2"),
+            left!("4"),
+            products!($width, "0")
+        )
+    };
+}
+
 macro_rules! step {
-    ($a:expr, $b:expr, $stride:expr, $x:expr, $($code:expr),*) => {
+    ($a:expr, $b:expr, $stride:expr, $x:expr, $code:expr) => {
         asm!(
-            $($code),*,
+            $code,
             a = in(reg) $a,
             b = in(reg) $b,
             stride = in(reg) $stride,
@@ -180,65 +216,28 @@ macro_rules! step {
 }
 
 /// Writes to `to`, rows `stride` bytes apart, the product of 32 rows and 32 columns summed over `steps` times 32 elements.
-/// The right operand `x` is in parts, packed. Without `wide` only the first 16 columns are computed, and the other 16
-/// are unspecified.
+/// Without `wide` only the first 16 columns are computed, and the other 16 are unspecified.
 ///
 /// # Safety
-/// [`Tiles`] are configured; operands hold `steps` steps, and `to` 32 by 32 elements.
+/// [`Tiles`] are configured; operands hold `steps` steps, and `to` 32 by 32 elements. The right operand has as many
+/// parts as the left, or [`PARTS`].
 #[inline]
-pub(crate) unsafe fn multiply(w: &Left, x: *const u8, steps: usize, wide: bool, to: *mut f32, stride: usize) {
-    let (mut a, mut b, mut x) = (w.first, w.second, x);
+pub(crate) unsafe fn multiply(w: &Left, x: &Right, steps: usize, wide: bool, to: *mut f32, stride: usize) {
+    let (mut a, mut b, mut c, s) = (w.first, w.second, x.data, w.stride);
+    let right_step = step_bytes(x.parts);
     // SAFETY: the caller's promises.
     unsafe {
         asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
         for _ in 0..steps {
-            match (w.parts == 1, wide) {
-                (true, true) => step!(
-                    a,
-                    b,
-                    w.stride,
-                    x,
-                    left!("0"),
-                    products!(both, "0"),
-                    products!(both, "2"),
-                    products!(both, "4")
-                ),
-                (true, false) => {
-                    step!(a, b, w.stride, x, left!("0"), products!(one, "0"), products!(one, "2"), products!(one, "4"))
-                }
-                // First times all parts, middle times the first two, last times the first.
-                (false, true) => step!(
-                    a,
-                    b,
-                    w.stride,
-                    x,
-                    left!("0"),
-                    products!(both, "0"),
-                    products!(both, "2"),
-                    products!(both, "4"),
-                    left!("2"),
-                    products!(both, "0"),
-                    products!(both, "2"),
-                    left!("4"),
-                    products!(both, "0")
-                ),
-                (false, false) => step!(
-                    a,
-                    b,
-                    w.stride,
-                    x,
-                    left!("0"),
-                    products!(one, "0"),
-                    products!(one, "2"),
-                    products!(one, "4"),
-                    left!("2"),
-                    products!(one, "0"),
-                    products!(one, "2"),
-                    left!("4"),
-                    products!(one, "0")
-                ),
+            match (w.parts, x.parts, wide) {
+                (_, 1, true) => step!(a, b, s, c, one!(both)),
+                (_, 1, false) => step!(a, b, s, c, one!(half)),
+                (1, _, true) => step!(a, b, s, c, three!(both)),
+                (1, _, false) => step!(a, b, s, c, three!(half)),
+                (_, _, true) => step!(a, b, s, c, six!(both)),
+                (_, _, false) => step!(a, b, s, c, six!(half)),
             }
-            (a, b, x) = (a.wrapping_add(w.step), b.wrapping_add(w.step), x.wrapping_add(STEP));
+            (a, b, c) = (a.wrapping_add(w.step), b.wrapping_add(w.step), c.wrapping_add(right_step));
         }
         asm!(
             "tilestored [{to} + {stride}], tmm0",

@@ -1,6 +1,6 @@
 //! Cutting float32 in bfloat16 parts, and the layouts of tile operands.
 
-use super::{DEPTH, PARTS, SIDE, STEP, TILE};
+use super::{step_bytes, DEPTH, PARTS, SIDE, TILE};
 use std::arch::x86_64::*;
 
 /// 32 by 32 sums.
@@ -39,8 +39,15 @@ impl Wide for u16 {
 /// # Safety
 /// The rows hold `len` elements, a multiple of 32, and `panel` `len / 32` steps, aligned to 64 bytes. The machine has
 /// AVX-512.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(crate) unsafe fn split_panel<T: Wide>(from: *const T, stride: usize, count: usize, len: usize, panel: *mut u8) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(crate) unsafe fn split_panel<T: Wide>(
+    from: *const T,
+    stride: usize,
+    count: usize,
+    len: usize,
+    parts: usize,
+    panel: *mut u8,
+) {
     for row in 0..SIDE {
         let to = panel.wrapping_add(row / 16 * TILE + row % 16 * 64);
         for step in 0..len / DEPTH {
@@ -48,8 +55,13 @@ pub(crate) unsafe fn split_panel<T: Wide>(from: *const T, stride: usize, count: 
             unsafe {
                 let values =
                     if row < count { T::load(from.add(row * stride + step * DEPTH)) } else { [_mm512_setzero_ps(); 2] };
+                let to = to.add(step * step_bytes(parts));
+                if parts == 1 {
+                    _mm512_store_si512(to.cast(), rounded(values));
+                    continue;
+                }
                 for (part, bits) in split(values).into_iter().enumerate() {
-                    _mm512_store_si512(to.add(step * STEP + part * 2 * TILE).cast(), bits);
+                    _mm512_store_si512(to.add(part * 2 * TILE).cast(), bits);
                 }
             }
         }
@@ -61,40 +73,58 @@ pub(crate) unsafe fn split_panel<T: Wide>(from: *const T, stride: usize, count: 
 ///
 /// # Safety
 /// The rows hold 32 elements, and `to` a step for each 32 rows begun, aligned to 64 bytes. The machine has AVX-512.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(crate) unsafe fn interleave_pairs(x: *const f32, stride: usize, len: usize, to: *mut u8) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(crate) unsafe fn interleave_pairs(x: *const f32, stride: usize, len: usize, parts: usize, to: *mut u8) {
     // SAFETY: the caller's promises.
     unsafe {
         for pair in 0..len.next_multiple_of(DEPTH) / 2 {
             let row = |row: usize| if row < len { x.wrapping_add(row * stride) } else { ZEROS.as_ptr() };
             let (first, second) = (f32::load(row(2 * pair)), f32::load(row(2 * pair + 1)));
-            let to = to.add(pair / 16 * STEP + pair % 16 * 64);
+            let to = to.add(pair / 16 * step_bytes(parts) + pair % 16 * 64);
             for half in 0..2 {
-                let tiles = split([first[half], second[half]]);
-                for (part, bits) in tiles.into_iter().enumerate() {
-                    // The first row's 16 elements, then the second's: side by side instead.
-                    let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(bits));
-                    let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(bits));
-                    let pairs = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
-                    _mm512_store_si512(to.add((part * 2 + half) * TILE).cast(), pairs);
+                let values = [first[half], second[half]];
+                let to = to.add(half * TILE);
+                if parts == 1 {
+                    _mm512_store_si512(to.cast(), side_by_side(rounded(values)));
+                    continue;
+                }
+                for (part, bits) in split(values).into_iter().enumerate() {
+                    _mm512_store_si512(to.add(part * 2 * TILE).cast(), side_by_side(bits));
                 }
             }
         }
     }
 }
 
+/// Pairs of the first 16 halves and the last 16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn side_by_side(halves: __m512i) -> __m512i {
+    let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(halves));
+    let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(halves));
+    _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+}
+
 static ZEROS: [f32; DEPTH] = [0.0; DEPTH];
 
 /// 32 float32 as the sum of three times 32 bfloat16: what the first 8 bits of the significand hold, the next, the last.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn split(x: [__m512; 2]) -> [__m512i; PARTS] {
     [part::<0>(x), part::<1>(x), part::<2>(x)]
 }
 
+/// 32 float32, each rounded to the nearest bfloat16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn rounded(x: [__m512; 2]) -> __m512i {
+    // SAFETY: both are 512 bits without invalid values.
+    unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(x[1], x[0])) }
+}
+
 /// One part of [`split`].
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn part<const PART: usize>(mut x: [__m512; 2]) -> __m512i {
     let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
     for _ in 0..PART {
@@ -108,7 +138,7 @@ fn part<const PART: usize>(mut x: [__m512; 2]) -> __m512i {
 
 /// The upper 16 bits of 32 lanes, in order.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn upper_halves(x: [__m512; 2]) -> __m512i {
     #[rustfmt::skip]
     let odd = _mm512_set_epi16(
@@ -123,8 +153,8 @@ fn upper_halves(x: [__m512; 2]) -> __m512i {
 ///
 /// # Safety
 /// The rows hold 32 elements, and `to` a step, aligned to 64 bytes. The machine has AVX-512.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub(crate) unsafe fn pack_step(x: *const f32, stride: usize, rows: usize, to: *mut u8) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(crate) unsafe fn pack_step(x: *const f32, stride: usize, rows: usize, parts: usize, to: *mut u8) {
     for half in 0..2 {
         let mut from = [ZEROS.as_ptr(); 16];
         for (row, from) in (half * 16..rows).zip(&mut from) {
@@ -132,6 +162,10 @@ pub(crate) unsafe fn pack_step(x: *const f32, stride: usize, rows: usize, to: *m
         }
         // SAFETY: these rows exist, and the tiles lie in the packed inputs.
         unsafe {
+            if parts == 1 {
+                pack_part::<ROUNDED>(&from, to.add(half * TILE));
+                continue;
+            }
             pack_part::<0>(&from, to.add(half * TILE));
             pack_part::<1>(&from, to.add((2 + half) * TILE));
             pack_part::<2>(&from, to.add((4 + half) * TILE));
@@ -139,13 +173,17 @@ pub(crate) unsafe fn pack_step(x: *const f32, stride: usize, rows: usize, to: *m
     }
 }
 
+/// In place of a part's number: all of it, rounded.
+const ROUNDED: usize = PARTS;
+
 /// One tile of one part. Reading the rows again for each part is cheaper than keeping all parts at hand.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 unsafe fn pack_part<const PART: usize>(from: &[*const f32; 16], to: *mut u8) {
     let mut rows = [_mm512_setzero_ps(); 16];
     for (row, &from) in rows.iter_mut().zip(from) {
         // SAFETY: the caller has 32 elements there.
-        *row = _mm512_castsi512_ps(part::<PART>(unsafe { f32::load(from) }));
+        let values = unsafe { f32::load(from) };
+        *row = _mm512_castsi512_ps(if PART == ROUNDED { rounded(values) } else { part::<PART>(values) });
     }
     for (i, column) in transpose(rows).into_iter().enumerate() {
         // SAFETY: the caller has a tile there, aligned.
@@ -155,7 +193,7 @@ unsafe fn pack_part<const PART: usize>(from: &[*const f32; 16], to: *mut u8) {
 
 /// Transposes 16 by 16 words of 32 bits.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
     let zero = _mm512_setzero_ps();
     // Pairs of rows, then fours, within parts of 128 bits; then the parts.
@@ -194,7 +232,7 @@ fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
 ///
 /// # Safety
 /// `y` holds these rows, `stride` elements apart. The machine has AVX-512.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 pub(crate) unsafe fn write_transposed(
     sums: &Block,
     y: *mut f32,

@@ -11,6 +11,7 @@ use crate::error::{expect_len, product, KernelError};
 use crate::isa::{self, Isa};
 use crate::norm::exp_minus_max;
 use crate::parallel::{self, Disjoint};
+use crate::precision::Precision;
 use crate::scratch;
 use crate::simd::{self, Simd};
 use std::ops::Range;
@@ -113,6 +114,19 @@ pub fn attention(
     head_dim: usize,
     out: &mut [&mut [f32]],
 ) -> Result<(), KernelError> {
+    attention_with(Precision::Float32, rows, heads, head_dim, out)
+}
+
+/// [`attention`] with the given precision.
+pub fn attention_with(
+    precision: Precision,
+    rows: &[AttentionRow<'_>],
+    heads: usize,
+    head_dim: usize,
+    out: &mut [&mut [f32]],
+) -> Result<(), KernelError> {
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = precision;
     let width = product("heads * head_dim", heads, head_dim)?;
     expect_len("attention output rows", out.len(), rows.len())?;
     for (row, out) in rows.iter().zip(out.iter()) {
@@ -125,7 +139,7 @@ pub fn attention(
     let out: Vec<Disjoint<'_>> = out.iter_mut().map(|out| Disjoint::new(out)).collect();
     #[cfg(target_arch = "x86_64")]
     if isa::active() == Isa::Amx && rows.iter().all(|row| tiles::suits(row, head_dim)) {
-        return tiles::attention(rows, heads, head_dim, &out);
+        return tiles::attention(precision, rows, heads, head_dim, &out);
     }
     in_vectors(rows, heads, head_dim, &out)
 }

@@ -6,9 +6,10 @@
 //! One row of 512 queries and keys, 12 heads of 64, both cores: 4.6 ms in vectors; see the bench for this.
 
 use super::{weigh, AttentionRow, Failure};
-use crate::amx::{self, Left, DEPTH, SIDE, STEP};
+use crate::amx::{self, Left, Right, DEPTH, SIDE};
 use crate::error::KernelError;
 use crate::parallel::{self, Disjoint};
+use crate::precision::Precision;
 use crate::scratch::{self, Scratch};
 use crate::simd::{self, Op, Simd};
 use std::ops::Range;
@@ -25,6 +26,7 @@ pub(super) fn suits(row: &AttentionRow<'_>, head_dim: usize) -> bool {
 
 /// [`super::attention`] for rows that all suit; everything has been checked.
 pub(super) fn attention(
+    precision: Precision,
     rows: &[AttentionRow<'_>],
     heads: usize,
     head_dim: usize,
@@ -40,7 +42,7 @@ pub(super) fn attention(
         let queries = (cut * size).min(row.q_len)..((cut + 1) * size).min(row.q_len);
         if !queries.is_empty() {
             let out = out[index].as_ptr();
-            let head = Head { row, head, head_dim, width: heads * head_dim };
+            let head = Head { row, head, head_dim, width: heads * head_dim, parts: precision.parts() };
             // SAFETY: AMX is active; shapes were checked; tasks write different queries or heads.
             failure.note(unsafe { head.attend(queries, out) });
         }
@@ -54,20 +56,22 @@ struct Head<'a> {
     head: usize,
     head_dim: usize,
     width: usize,
+    parts: usize,
 }
 
 impl Head<'_> {
     /// # Safety
     /// AMX is active, the row's shapes have been checked, and nothing else touches this head's output of these queries.
     unsafe fn attend(self, queries: Range<usize>, out: *mut f32) -> Result<(), KernelError> {
-        let Self { row, head, head_dim, width } = self;
+        let Self { row, head, head_dim, width, parts } = self;
+        let step_bytes = amx::step_bytes(parts);
         let column = head * head_dim;
         let blocks = row.kv_len.div_ceil(SIDE);
         let stride = blocks * SIDE;
         let depth = head_dim / DEPTH;
-        let mut packed_k = take(blocks * depth * STEP)?;
-        let mut packed_v = take(depth * blocks * STEP)?;
-        let mut panel = take(blocks.max(depth) * STEP)?;
+        let mut packed_k = take(blocks * depth * step_bytes)?;
+        let mut packed_v = take(depth * blocks * step_bytes)?;
+        let mut panel = take(blocks.max(depth) * step_bytes)?;
         let mut scores = scratch::take("attention scores", SIDE * stride)?;
         let (keys, values, panel) = (bytes(&mut packed_k), bytes(&mut packed_v), bytes(&mut panel));
         // SAFETY: rows of keys and values have these places; buffers hold these steps.
@@ -76,16 +80,18 @@ impl Head<'_> {
                 let rows = (row.kv_len - block * SIDE).min(SIDE);
                 for step in 0..depth {
                     let k = row.k.as_ptr().add(block * SIDE * width + column + step * DEPTH);
-                    amx::pack_step(k, width, rows, keys.add((block * depth + step) * STEP));
+                    amx::pack_step(k, width, rows, parts, keys.add((block * depth + step) * step_bytes));
                 }
             }
             for part in 0..depth {
                 let v = row.v.as_ptr().add(column + part * SIDE);
-                amx::interleave_pairs(v, width, row.kv_len, values.add(part * blocks * STEP));
+                amx::interleave_pairs(v, width, row.kv_len, parts, values.add(part * blocks * step_bytes));
             }
         }
         // SAFETY: AMX is active.
         let _tiles = unsafe { amx::Tiles::configure() };
+        let left = Left::split(panel, parts);
+        let keys_of = |block: usize| Right { data: keys.wrapping_add(block * depth * step_bytes), parts };
         let mut rest = amx::Block([0.0; SIDE * SIDE]);
         let mut first = queries.start;
         while first < queries.end {
@@ -93,22 +99,22 @@ impl Head<'_> {
             let seen = row.visible(some.end - 1).div_ceil(SIDE);
             // SAFETY: as above; the output has these queries and columns.
             unsafe {
-                amx::split_panel(row.q.as_ptr().add(first * width + column), width, some.len(), head_dim, panel);
+                amx::split_panel(row.q.as_ptr().add(first * width + column), width, some.len(), head_dim, parts, panel);
                 for block in 0..seen {
                     let to = scores.as_mut_ptr().add(block * SIDE);
-                    amx::multiply(&Left::split(panel), keys.add(block * depth * STEP), depth, true, to, stride * 4);
+                    amx::multiply(&left, &keys_of(block), depth, true, to, stride * 4);
                 }
                 let queries = some.clone();
                 let used = simd::run(Weigh { row, head, queries, scores: &mut scores, stride }).div_ceil(SIDE);
-                amx::split_panel(scores.as_ptr(), stride, some.len(), used * SIDE, panel);
+                amx::split_panel(scores.as_ptr(), stride, some.len(), used * SIDE, parts, panel);
                 for part in 0..depth {
-                    let values = values.add(part * blocks * STEP);
+                    let values = Right { data: values.add(part * blocks * step_bytes), parts };
                     let to = out.add(first * width + column + part * SIDE);
                     if some.len() == SIDE {
-                        amx::multiply(&Left::split(panel), values, used, true, to, width * 4);
+                        amx::multiply(&left, &values, used, true, to, width * 4);
                         continue;
                     }
-                    amx::multiply(&Left::split(panel), values, used, true, rest.0.as_mut_ptr(), SIDE * 4);
+                    amx::multiply(&left, &values, used, true, rest.0.as_mut_ptr(), SIDE * 4);
                     for (i, sums) in rest.0.chunks_exact(SIDE).enumerate().take(some.len()) {
                         std::ptr::copy_nonoverlapping(sums.as_ptr(), to.add(i * width), SIDE);
                     }

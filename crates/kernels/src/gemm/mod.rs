@@ -14,6 +14,7 @@ use crate::error::KernelError;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{self, Isa};
 use crate::matrix::{Matrix, Values};
+use crate::precision::Precision;
 use crate::scratch;
 use crate::simd::{self, Bf16, Element, Op, Simd, F16, F32};
 use std::ops::Range;
@@ -61,6 +62,7 @@ pub(crate) struct Inputs {
 /// Prepares segments of the rows of `x`, each to be multiplied by a matrix of the storage and shape of its own.
 /// `segments` gives the rows and the matrix of each; rows lie within `x`.
 pub(crate) fn prepare<'a>(
+    precision: Precision,
     x: &[f32],
     cols: usize,
     segments: impl Iterator<Item = (Range<usize>, Matrix<'a>)>,
@@ -78,12 +80,13 @@ pub(crate) fn prepare<'a>(
                 rows.push(range);
             }
         }
-        let packed = if rows.is_empty() { None } else { Some((tiles::Inputs::pack(x, cols, &rows)?, places)) };
+        let packed =
+            if rows.is_empty() { None } else { Some((tiles::Inputs::pack(precision, x, cols, &rows)?, places)) };
         Ok(Inputs { packed })
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let _ = (x, cols, segments);
+        let _ = (precision, x, cols, segments);
         Ok(Inputs {})
     }
 }

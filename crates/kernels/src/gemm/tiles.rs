@@ -4,10 +4,11 @@
 //! product ([`Inputs`]). Sums come out feature by row and are transposed on their way to the output.
 
 use super::{Block, RUN};
-use crate::amx::{self, Left, DEPTH, PARTS, SIDE, STEP, TILE};
+use crate::amx::{self, Left, Right, DEPTH, PARTS, SIDE};
 use crate::error::KernelError;
 use crate::matrix::Values;
 use crate::parallel::{self, Disjoint};
+use crate::precision::Precision;
 use crate::scratch::{self, Scratch};
 use std::ops::Range;
 
@@ -31,13 +32,14 @@ pub(crate) fn suits(n: usize, values: Values<'_>, rows: usize, cols: usize) -> b
 pub(crate) struct Inputs {
     data: Scratch,
     cols: usize,
+    parts: usize,
     /// First block of each segment.
     starts: Vec<usize>,
 }
 
 impl Inputs {
     /// Packs segments of the rows of `x`, each of `cols` elements. Each segment starts with a block of its own.
-    pub fn pack(x: &[f32], cols: usize, segments: &[Range<usize>]) -> Result<Self, KernelError> {
+    pub fn pack(precision: Precision, x: &[f32], cols: usize, segments: &[Range<usize>]) -> Result<Self, KernelError> {
         let what = "packed inputs";
         let mut starts = Vec::with_capacity(segments.len());
         let mut blocks = 0;
@@ -45,33 +47,35 @@ impl Inputs {
             starts.push(blocks);
             blocks += rows.len().div_ceil(SIDE);
         }
-        let steps = cols / DEPTH;
+        let (steps, parts) = (cols / DEPTH, precision.parts());
+        let step_bytes = amx::step_bytes(parts);
         let mut data =
-            scratch::take(what, blocks.checked_mul(steps * STEP / 4).ok_or(KernelError::TooLarge { what })?)?;
+            scratch::take(what, blocks.checked_mul(steps * step_bytes / 4).ok_or(KernelError::TooLarge { what })?)?;
         let out = Disjoint::new(&mut data);
         parallel::for_each_range(blocks, 1, |range| {
             for block in range {
                 let segment = starts.partition_point(|&start| start <= block) - 1;
                 let first = segments[segment].start + (block - starts[segment]) * SIDE;
                 let rows = (segments[segment].end - first).min(SIDE);
-                let to = out.as_ptr().wrapping_add(block * steps * STEP / 4).cast::<u8>();
+                let to = out.as_ptr().wrapping_add(block * steps * step_bytes / 4).cast::<u8>();
                 for step in 0..steps {
                     // SAFETY: the source rows lie in `x`, the tiles in `data`; blocks do not overlap. The machine has
                     // AVX-512, without which AMX is not active.
                     unsafe {
                         let x = x[first * cols..(first + rows) * cols].as_ptr().add(step * DEPTH);
-                        amx::pack_step(x, cols, rows, to.add(step * STEP));
+                        amx::pack_step(x, cols, rows, parts, to.add(step * step_bytes));
                     }
                 }
             }
         });
-        Ok(Self { data, cols, starts })
+        Ok(Self { data, cols, parts, starts })
     }
 
     /// The packed block of a segment's rows from `row`, a multiple of 32, at column `col`, a multiple of 32.
-    fn block(&self, segment: usize, row: usize, col: usize) -> *const u8 {
+    fn block(&self, segment: usize, row: usize, col: usize) -> Right {
         let (block, steps) = (self.starts[segment] + row / SIDE, self.cols / DEPTH);
-        self.data.as_ptr().cast::<u8>().wrapping_add((block * steps + col / DEPTH) * STEP)
+        let bytes = (block * steps + col / DEPTH) * amx::step_bytes(self.parts);
+        Right { data: self.data.as_ptr().cast::<u8>().wrapping_add(bytes), parts: self.parts }
     }
 }
 
@@ -82,7 +86,7 @@ impl Inputs {
 pub(crate) unsafe fn product(block: Block<'_>, inputs: &Inputs, segment: usize, features: Range<usize>) {
     // SAFETY: the tile registers were granted.
     let _tiles = unsafe { amx::Tiles::configure() };
-    let panel_bytes = 2 * TILE * PARTS * (RUN / DEPTH);
+    let panel_bytes = amx::step_bytes(PARTS) * (RUN / DEPTH);
     if let Ok(mut panel) = scratch::take("a panel of weights", panel_bytes / 4) {
         // SAFETY: the caller's promises.
         unsafe { product_configured(block, inputs, segment, features, panel.as_mut_ptr().cast()) };
@@ -113,12 +117,13 @@ unsafe fn product_configured(
                 let count = (features.end - feature).min(SIDE);
                 // SAFETY: offsets lie within the operands, as the caller promises.
                 unsafe {
-                    let weights = panel_of(block.w.values, feature * cols + start, cols, count, len, panel);
+                    let weights =
+                        panel_of(block.w.values, feature * cols + start, cols, count, len, inputs.parts, panel);
                     let mut r = 0;
                     while r < rows {
                         let height = (rows - r).min(SIDE);
                         let x = inputs.block(segment, row + r, start);
-                        amx::multiply(&weights, x, len / DEPTH, height > 16, sums.0.as_mut_ptr(), SIDE * 4);
+                        amx::multiply(&weights, &x, len / DEPTH, height > 16, sums.0.as_mut_ptr(), SIDE * 4);
                         let y = block.y.add((row + r) * block.y_stride + feature);
                         amx::write_transposed(&sums, y, block.y_stride, height, count, start > 0);
                         r += height;
@@ -133,7 +138,15 @@ unsafe fn product_configured(
 }
 
 /// The panel of `count` features from element `start`: the weights themselves, or a copy in `panel`.
-unsafe fn panel_of(values: Values<'_>, start: usize, cols: usize, count: usize, len: usize, panel: *mut u8) -> Left {
+unsafe fn panel_of(
+    values: Values<'_>,
+    start: usize,
+    cols: usize,
+    count: usize,
+    len: usize,
+    parts: usize,
+    panel: *mut u8,
+) -> Left {
     // SAFETY: the caller's operands hold these rows; `panel` holds `RUN` columns of `SIDE` rows in parts.
     unsafe {
         match values {
@@ -153,12 +166,12 @@ unsafe fn panel_of(values: Values<'_>, start: usize, cols: usize, count: usize, 
                 Left { first: panel, second: panel.add(16 * RUN * 2), stride: RUN * 2, step: DEPTH * 2, parts: 1 }
             }
             Values::F32(w) => {
-                amx::split_panel(w.as_ptr().add(start), cols, count, len, panel);
-                Left::split(panel)
+                amx::split_panel(w.as_ptr().add(start), cols, count, len, parts, panel);
+                Left::split(panel, parts)
             }
             Values::F16(w) => {
-                amx::split_panel(w.as_ptr().add(start), cols, count, len, panel);
-                Left::split(panel)
+                amx::split_panel(w.as_ptr().add(start), cols, count, len, parts, panel);
+                Left::split(panel, parts)
             }
         }
     }

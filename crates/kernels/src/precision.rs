@@ -1,0 +1,23 @@
+//! How exact products of many rows are.
+
+/// What the operands of products of many rows may be rounded to. Sums are float32 either way, and so is everything else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Float32's accuracy, whatever the weights are stored in.
+    #[default]
+    Float32,
+    /// Inputs (and float32 weights) may be rounded to bfloat16 where a unit of the machine gains from it, as a model in
+    /// bfloat16 does anyway. Products of few rows, as in decoding, are not: they wait for memory.
+    Bfloat16,
+}
+
+impl Precision {
+    /// Bfloat16 parts that stand for a float32.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn parts(self) -> usize {
+        match self {
+            Self::Float32 => crate::amx::PARTS,
+            Self::Bfloat16 => 1,
+        }
+    }
+}
