@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { rolldown } from 'rolldown'
 import { dts } from 'rolldown-plugin-dts'
-import { wasm_outputs } from './build_wasm.mjs'
+import { wasm_modules } from './build_wasm.mjs'
 import { main, root, step } from './steps.mjs'
 
 const DIST = join(root, 'dist')
@@ -25,20 +25,6 @@ const EMBEDDED = [
 
 /** In Node, what is installed beside the package is not bundled; a browser's page may have no installer. */
 const installed = (id) => /^(node:|@huggingface\/|commander|cli-progress)/.test(id)
-
-/**
- * The generated glue would look for the module beside itself under another name. We always say where it is, and a
- * bundler must not follow a URL to nothing.
- */
-const glue = {
-  name: 'glue-without-url',
-  transform(code, id) {
-    if (!id.endsWith('/pkg/switch_transformers.js')) return
-    const url = "new URL('switch_transformers_bg.wasm', import.meta.url)"
-    if (!code.includes(url)) throw new Error('the glue has changed: it no longer names its module as expected')
-    return { code: code.replace(url, 'undefined'), map: null }
-  },
-}
 
 async function bundle({ input, output, platform, plugins = [] }) {
   const build = await rolldown({
@@ -69,7 +55,6 @@ async function bundle_all() {
     input: { node, cli: 'ts/cli/main.ts', wasm_worker_node: 'ts/backend/wasm_worker_node.ts' },
     output: esm,
     platform: 'node',
-    plugins: [glue],
   })
   await bundle({
     input: { node },
@@ -81,7 +66,6 @@ async function bundle_all() {
     input: { wasm_worker: 'ts/backend/wasm_worker.ts' },
     output: esm,
     platform: 'browser',
-    plugins: [glue],
   })
   for (const [name, input] of Object.entries({ node, browser })) {
     const types = dts({ emitDtsOnly: true, tsconfig: join(root, 'tsconfig.json'), sourcemap: false })
@@ -94,7 +78,7 @@ async function bundle_all() {
   }
   copyFileSync(join(STAGE, 'node.d.ts'), join(STAGE, 'node.d.cts'))
   chmodSync(join(STAGE, 'cli.js'), 0o755)
-  copyFileSync(join(root, wasm_outputs.at(-1)), join(STAGE, 'switch_transformers.wasm'))
+  for (const [name, built] of Object.entries(wasm_modules)) copyFileSync(join(root, built), join(STAGE, name))
   for (const file of EMBEDDED) cpSync(join(root, 'ts/assets/g2p', file), join(STAGE, 'assets/g2p', file))
   rmSync(DIST, { recursive: true, force: true })
   renameSync(STAGE, DIST)

@@ -1,19 +1,24 @@
 /**
- * Builds the WASM module: bindings/wasm/pkg/switch_transformers.js and switch_transformers_bg.wasm.
+ * Builds the WASM module in three forms from one source, each in bindings/wasm/pkg/<form>/:
+ *
+ * - simd: SIMD128, for every engine that has it
+ * - threads: SIMD128 and threads over shared memory
+ * - relaxed: the same with relaxed SIMD
+ *
+ * and from the generated glue bindings/wasm/pkg/glue.js, which serves all three.
  *
  * wasm-pack drives rustup's toolchain. It refuses one whose library is not prebuilt (it looks for the target in the
- * sysroot, even with --mode no-install), so with Debian's, cargo and wasm-bindgen, which wasm-pack would call, are
- * called here. Either way wasm-opt comes from npm, since wasm-pack would download its own.
+ * sysroot, even with --mode no-install), and no prebuilt library has threads; there cargo and wasm-bindgen, which
+ * wasm-pack would call, are called here. Either way wasm-opt comes from npm, since wasm-pack would download its own.
  */
 
-import { mkdirSync, renameSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { locked_version, require_cargo, require_cargo_tool, wasm_toolchain } from './rust.mjs'
-import { main, output, root, run, run_tool, step } from './steps.mjs'
+import { main, output, root, run, run_tool, StepError, step } from './steps.mjs'
 
-/** Every engine that has SIMD128 has these. No relaxed SIMD and no atomics: one such opcode, and Safari rejects all. */
-const RUSTFLAGS = '-C target-feature=+simd128 --cfg getrandom_backend="wasm_js"'
+/** Every engine that has SIMD128 has these. */
 const FEATURES = [
   'simd',
   'bulk-memory',
@@ -23,72 +28,154 @@ const FEATURES = [
   'reference-types',
   'multivalue',
 ]
+
+/** A memory that JavaScript makes and shares with workers, and what wasm-bindgen needs to start a thread in it. */
+const SHARED_MEMORY = [
+  ...['--shared-memory', '--import-memory', `--max-memory=${2 ** 32}`],
+  ...['__wasm_init_tls', '__tls_size', '__tls_align', '__tls_base', '__heap_base'].map((name) => `--export=${name}`),
+]
+
+const ARTEFACTS = [
+  // No relaxed SIMD and no atomics: one such opcode, and engines without them reject all.
+  { form: 'simd', target_features: ['+simd128'], features: FEATURES, link: [] },
+  {
+    form: 'threads',
+    target_features: ['+simd128', '+atomics', '+bulk-memory'],
+    features: [...FEATURES, 'threads'],
+    link: SHARED_MEMORY,
+  },
+  {
+    form: 'relaxed',
+    target_features: ['+simd128', '+atomics', '+bulk-memory', '+relaxed-simd'],
+    features: [...FEATURES, 'threads', 'relaxed-simd'],
+    link: SHARED_MEMORY,
+  },
+]
+
 const PKG = 'bindings/wasm/pkg'
 const NAME = 'switch_transformers'
+const GLUE = [`${PKG}/glue.js`, `${PKG}/glue.d.ts`]
 
-export const wasm_outputs = [`${PKG}/${NAME}.js`, `${PKG}/${NAME}.d.ts`, `${PKG}/${NAME}_bg.wasm`]
+const folder = ({ form }) => `${PKG}/${form}`
+const module_file = (artefact) => `${folder(artefact)}/${NAME}_bg.wasm`
+
+/** The modules that are shipped, by the file name they get there. */
+export const wasm_modules = Object.fromEntries(
+  ARTEFACTS.map((artefact) => [
+    `${NAME}${artefact.form === 'simd' ? '' : `_${artefact.form}`}.wasm`,
+    module_file(artefact),
+  ]),
+)
 
 function target_directory() {
   return JSON.parse(output('cargo', ['metadata', '--no-deps', '--format-version', '1'])).target_directory
 }
 
-function build_with_rustup() {
+function rust_flags({ target_features, link }) {
+  return [
+    ...['-C', `target-feature=${target_features.join(',')}`],
+    ...['--cfg', 'getrandom_backend="wasm_js"'],
+    ...link.flatMap((flag) => ['-C', `link-arg=${flag}`]),
+  ]
+}
+
+function build_with_wasm_pack(artefact) {
   require_cargo_tool('wasm-pack', 'wasm-pack')
   run(
     'wasm-pack',
     [
       ...['build', 'bindings/wasm', '--target', 'web', '--mode', 'no-install', '--no-opt', '--no-pack'],
-      ...['--profile', 'wasm', '--out-name', NAME],
+      // Relative to the crate.
+      ...['--profile', 'wasm', '--out-name', NAME, '--out-dir', `pkg/${artefact.form}`],
     ],
-    { env: { RUSTFLAGS } },
+    { env: { CARGO_ENCODED_RUSTFLAGS: rust_flags(artefact).join('\x1f') } },
   )
 }
 
-function build_with_debian(env) {
-  const target = join(target_directory(), 'debian')
+function build_with_std({ cargo, env }, artefact) {
+  // A folder each: cargo would build everything anew whenever the flags change.
+  const target = join(target_directory(), `wasm-${artefact.form}`)
   run(
-    '/usr/bin/cargo',
+    cargo,
     [
       ...['build', '-p', 'switch-wasm', '--profile', 'wasm', '--target', 'wasm32-unknown-unknown'],
       ...['-Zbuild-std=std,panic_abort', '--target-dir', target],
     ],
-    { env: { ...env, RUSTFLAGS } },
+    { env: { ...env, CARGO_ENCODED_RUSTFLAGS: rust_flags(artefact).join('\x1f') } },
   )
   run('wasm-bindgen', [
-    ...['--target', 'web', '--out-dir', PKG, '--out-name', NAME],
+    ...['--target', 'web', '--out-dir', folder(artefact), '--out-name', NAME],
     join(target, 'wasm32-unknown-unknown/wasm/switch_wasm.wasm'),
   ])
 }
 
-export async function build_wasm() {
+function optimise(artefact) {
+  const optimised = `${folder(artefact)}/optimised.wasm`
+  run_tool('binaryen/bin/wasm-opt', [
+    '-O3',
+    '--mvp-features',
+    ...artefact.features.map((feature) => `--enable-${feature}`),
+    ...[module_file(artefact), '-o', optimised],
+  ])
+  renameSync(join(root, optimised), join(root, module_file(artefact)))
+}
+
+function build(artefact) {
   return step(
-    'WASM module',
+    `WASM module (${artefact.form})`,
     {
-      inputs: ['Cargo.toml', 'Cargo.lock', 'crates', 'bindings/wasm', 'scripts/build_wasm.mjs'],
-      ignore: /bindings\/wasm\/pkg|\.md$|\/tests\//,
-      outputs: wasm_outputs,
+      inputs: ['Cargo.toml', 'Cargo.lock', 'crates', 'bindings/wasm', 'scripts/build_wasm.mjs', 'scripts/rust.mjs'],
+      ignore: /bindings\/wasm\/pkg|\.md$|\/(tests|benches)\//,
+      outputs: [`${folder(artefact)}/${NAME}.js`, `${folder(artefact)}/${NAME}.d.ts`, module_file(artefact)],
     },
     () => {
       require_cargo()
-      const toolchain = wasm_toolchain()
+      const toolchain = wasm_toolchain({ has_threads: artefact.link.length > 0 })
       require_cargo_tool('wasm-bindgen-cli', 'wasm-bindgen', locked_version('wasm-bindgen'))
-      rmSync(join(root, PKG), { recursive: true, force: true })
-      mkdirSync(join(root, PKG), { recursive: true })
-      if (toolchain.kind === 'rustup') build_with_rustup()
-      else build_with_debian(toolchain.env)
-      const module = `${PKG}/${NAME}_bg.wasm`
-      const optimised = `${PKG}/optimised.wasm`
-      run_tool('binaryen/bin/wasm-opt', [
-        '-O3',
-        '--mvp-features',
-        ...FEATURES.map((name) => `--enable-${name}`),
-        module,
-        '-o',
-        optimised,
-      ])
-      renameSync(join(root, optimised), join(root, module))
+      rmSync(join(root, folder(artefact)), { recursive: true, force: true })
+      mkdirSync(join(root, folder(artefact)), { recursive: true })
+      if (toolchain.kind === 'prebuilt') build_with_wasm_pack(artefact)
+      else build_with_std(toolchain, artefact)
+      optimise(artefact)
     },
   )
+}
+
+function replaced(code, from, to) {
+  if (!from.test(code)) throw new StepError(`the generated glue has changed: it has no ${from}`)
+  return code.replace(from, to)
+}
+
+/**
+ * The glue keeps its instance in variables of its module, so that there could never be a second one: this makes it a
+ * function, each call of which has an instance of its own. That of the modules with threads does for the other too,
+ * once it makes no memory by itself. Where the module is, we always say; a bundler must not follow a URL to nothing.
+ */
+function make_glue() {
+  const source = join(root, PKG, 'threads', NAME)
+  let code = readFileSync(`${source}.js`, 'utf8')
+  const names = [...code.matchAll(/^export (?:async )?function (\w+)/gm)].map(([, name]) => name)
+  code = replaced(code, /^\/\* @ts-self-types.*\n/, '')
+  code = replaced(code, /^export (?=function)/gm, '')
+  code = replaced(code, /^export \{.*\};?$/m, `return { init: __wbg_init, ${names.join(', ')} }`)
+  code = replaced(code, /memory: memory \|\| new WebAssembly\.Memory\(\{.*?\}\)/, 'memory')
+  code = replaced(code, /new URL\('\w+\.wasm', import\.meta\.url\)/, 'undefined')
+  for (const artefact of ARTEFACTS) {
+    const module = new WebAssembly.Module(readFileSync(join(root, module_file(artefact))))
+    const unknown = WebAssembly.Module.imports(module).find(({ name }) => !code.includes(name))
+    if (unknown) throw new StepError(`the glue of "threads" does not do for "${artefact.form}": no ${unknown.name}`)
+  }
+  writeFileSync(join(root, GLUE[0]), `export function make_glue() {\n${code}}\n`)
+  copyFileSync(`${source}.d.ts`, join(root, PKG, 'module.d.ts'))
+  const types =
+    "import type * as module from './module.js'\n\n" +
+    "export declare function make_glue(): Omit<typeof module, 'default' | 'initSync'> & { init: (typeof module)['default'] }\n"
+  writeFileSync(join(root, GLUE[1]), types)
+}
+
+export async function build_wasm() {
+  for (const artefact of ARTEFACTS) await build(artefact)
+  await step('WASM glue', { inputs: [PKG], ignore: /\/pkg\/[^/]+$/, outputs: GLUE }, make_glue)
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) await main(build_wasm)

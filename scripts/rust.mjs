@@ -32,35 +32,51 @@ export function require_cargo_tool(crate, command, version) {
 }
 
 /**
- * The toolchain that builds WASM: rustup's, whose library for the target is downloaded if it can be, else Debian's.
- * @returns {{ kind: 'rustup' } | { kind: 'debian', env: Record<string, string> }}
+ * The toolchain that builds WASM. The standard library's prebuilt form serves where there are no threads, if rustup has
+ * it or can get it; otherwise the library is built from its source, rustup's or Debian's.
+ * @returns {{ kind: 'prebuilt' } | { kind: 'source', cargo: string, env: Record<string, string> }}
  */
-export function wasm_toolchain() {
+export function wasm_toolchain({ has_threads }) {
+  // Unstable parts of cargo and rustc (-Zbuild-std, the feature "atomics") are for nightly toolchains unless this is set.
+  const unstable = { RUSTC_BOOTSTRAP: '1' }
   if (process.env.SWITCH_WASM_TOOLCHAIN !== 'debian') {
-    const installed = output('rustup', ['target', 'list', '--installed'])
-    if (installed?.split('\n').includes(TARGET)) return { kind: 'rustup' }
-    // A toolchain without rustup may still have the target's library.
-    const sysroot = output('rustc', ['--target', TARGET, '--print', 'target-libdir'])
-    if (installed === null && sysroot !== null && output('ls', [`${sysroot}/self-contained`]) !== null) {
-      return { kind: 'rustup' }
-    }
-    if (installed !== null) {
-      say(`adding Rust's library for ${TARGET} with rustup`)
-      if (output('rustup', ['target', 'add', TARGET]) !== null) return { kind: 'rustup' }
-      say("rustup could not: Debian's toolchain is tried instead")
-    }
+    if (has_threads) {
+      if (has_rustup_component('rust-src')) return { kind: 'source', cargo: 'cargo', env: unstable }
+    } else if (has_rustup_target()) return { kind: 'prebuilt' }
   }
   require_debian()
   return {
-    kind: 'debian',
+    kind: 'source',
+    cargo: '/usr/bin/cargo',
     env: {
+      ...unstable,
       PATH: `/usr/bin:${process.env.PATH}`,
       RUSTC: DEBIAN_RUSTC,
-      // cargo's -Zbuild-std is for nightly toolchains unless this is set.
-      RUSTC_BOOTSTRAP: '1',
       CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER: 'wasm-ld',
     },
   }
+}
+
+function has_rustup_target() {
+  const installed = output('rustup', ['target', 'list', '--installed'])
+  if (installed?.split('\n').includes(TARGET)) return true
+  // A toolchain without rustup may still have the target's library.
+  const sysroot = output('rustc', ['--target', TARGET, '--print', 'target-libdir'])
+  if (installed === null) return sysroot !== null && output('ls', [`${sysroot}/self-contained`]) !== null
+  return try_rustup(`Rust's library for ${TARGET}`, ['target', 'add', TARGET])
+}
+
+function has_rustup_component(name) {
+  const installed = output('rustup', ['component', 'list', '--installed'])
+  if (installed === null) return false
+  return installed.split('\n').includes(name) || try_rustup(name, ['component', 'add', name])
+}
+
+function try_rustup(what, command) {
+  say(`adding ${what} with rustup`)
+  if (output('rustup', command) !== null) return true
+  say("rustup could not: Debian's toolchain is tried instead")
+  return false
 }
 
 function require_debian() {

@@ -34,7 +34,7 @@ class FakePort implements WorkerPort {
 
 /** Answers init, `model_init` with a handle, and `config_resolve` by trapping; never answers `model_info`. */
 function obedient(message: ToWorker, port: FakePort): void {
-  const answer = message.type === 'init' ? ({ type: 'ready' } as const) : answer_to(message)
+  const answer = message.type === 'call' ? answer_to(message) : ({ type: 'ready' } as const)
   if (answer !== null) port.on_message(answer)
 }
 

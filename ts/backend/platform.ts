@@ -11,6 +11,10 @@ export interface BackendPlatform {
   env(name: string): string | undefined
   /** Loads the native addon, or throws why it cannot be. Absent where no addon can exist. */
   load_native?: () => NativeBinding
+  /** Threads that the machine runs at once. */
+  concurrency?(): number
+  /** Gives what runs the WASM module in the calling thread instead. Absent where there is no reason to. */
+  start_local?(): Promise<() => WorkerPort>
   /** Starts the worker that runs the WASM module. `url` is `env.wasm.worker_url`, where set. */
   start_worker(url?: string | URL): WorkerPort
 }

@@ -22,5 +22,8 @@ function worker_port(url: string | URL | undefined): WorkerPort {
 
 export const browser_backend_platform: BackendPlatform = {
   env: () => undefined,
+  concurrency: () => globalThis.navigator?.hardwareConcurrency ?? 1,
   start_worker: worker_port,
+  // Not part of the entry: few need it.
+  start_local: async () => (await import('./wasm_local.js')).local_port,
 }

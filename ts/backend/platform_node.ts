@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 
@@ -68,5 +69,6 @@ function load_native(): NativeBinding {
 export const node_backend_platform: BackendPlatform = {
   env: (name) => process.env[name],
   load_native,
+  concurrency: availableParallelism,
   start_worker: worker_port,
 }

@@ -5,8 +5,9 @@ import { show } from '../utils/json.js'
 import type { Backend } from './contract.js'
 import { NativeBackend } from './native.js'
 import { backend_platform } from './platform.js'
-import { wasm_settings } from './settings.js'
+import { wasm_origin, wasm as wasm_settings } from './settings.js'
 import { WasmBackend } from './wasm.js'
+import { choose_artefact } from './wasm_artefact.js'
 
 export type BackendName = 'native' | 'wasm' | 'auto'
 
@@ -123,8 +124,7 @@ async function start_wasm(): Promise<WasmBackend> {
     if (wasm !== running) return start_wasm()
     if (backend !== undefined && backend.failure === null) return backend
   }
-  const { worker_url, ...origin } = wasm_settings()
-  const started = WasmBackend.start(() => backend_platform().start_worker(worker_url), origin)
+  const started = launch_wasm()
   wasm = started
   try {
     return await started
@@ -134,6 +134,18 @@ async function start_wasm(): Promise<WasmBackend> {
       ? error
       : unavailable(`The WASM backend cannot be started: ${text_of(error)}`, error)
   }
+}
+
+async function launch_wasm(): Promise<WasmBackend> {
+  const { env, concurrency, start_worker, start_local } = backend_platform()
+  const { artefact, threads, worker, worker_url } = wasm_settings
+  const wanted = artefact ?? (env('SWITCH_WASM_ARTEFACT') || 'auto')
+  const limit = threads ?? (Number(env('SWITCH_NUM_THREADS')) || undefined)
+  const chosen = choose_artefact(wanted, worker === false ? 1 : limit, concurrency?.() ?? 1)
+  const origin = { ...wasm_origin(), artefact: chosen.artefact }
+  if (worker !== false) return WasmBackend.start(() => start_worker(worker_url), origin, chosen.threads)
+  if (start_local === undefined) throw unavailable('env.wasm.worker: false works in browsers only.')
+  return WasmBackend.start(await start_local(), origin)
 }
 
 async function require_device(backend: Backend, device: string): Promise<void> {

@@ -2,9 +2,23 @@
 
 import { OptionError } from '../errors.js'
 import { show } from '../utils/json.js'
+import type { WasmArtefact } from './wasm_artefact.js'
 import type { WasmOrigin } from './wasm_protocol.js'
 
 export interface WasmSettings {
+  /**
+   * Which form of the module runs. `auto`, the default, takes the best that the engine has: relaxed SIMD, else threads
+   * where the page is isolated from other origins, else SIMD. In Node the environment variable `SWITCH_WASM_ARTEFACT`
+   * says it too.
+   */
+  artefact?: WasmArtefact | 'auto'
+  /** Threads, where memory can be shared. Default: as many as the machine has, 8 at most. */
+  threads?: number
+  /**
+   * False: the module runs in the calling thread, for those who call from a worker of their own. In a page it would block
+   * frames, and hold weights in memory twice while they are loaded. Browsers only.
+   */
+  worker?: boolean
   /** URL of the module. Default: the file that lies beside the worker. */
   url?: string | URL
   /** The module's bytes, instead of a URL. */
@@ -18,9 +32,9 @@ export interface WasmSettings {
 /** Set these before the first model is loaded; a running backend is not changed. */
 export const wasm: WasmSettings = {}
 
-/** The settings in the form that is posted to a worker. */
-export function wasm_settings(): WasmOrigin & { worker_url?: string | URL } {
-  const { url, binary, module, worker_url } = wasm
+/** Where the module comes from, in the form that is posted to a worker. */
+export function wasm_origin(): WasmOrigin {
+  const { url, binary, module } = wasm
   const given = [url, binary, module].filter((value) => value !== undefined)
   if (given.length > 1) throw invalid('takes one of url, binary and module, and has several')
   if (url !== undefined && typeof url !== 'string' && !(url instanceof URL))
@@ -31,7 +45,6 @@ export function wasm_settings(): WasmOrigin & { worker_url?: string | URL } {
     ...(url !== undefined && { url: String(url) }),
     ...(bytes !== undefined && { binary: bytes }),
     ...(module !== undefined && { module }),
-    ...(worker_url !== undefined && { worker_url }),
   }
 }
 

@@ -2,7 +2,8 @@
 
 import { BackendError, DisposedError, from_wire, InternalError } from '../errors.js'
 import type { Backend, OperationName, Operations, Source, WireTensor } from './contract.js'
-import type { FromWorker, WasmOrigin, WorkerPort } from './wasm_protocol.js'
+import type { FromWorker, SharedModule, WasmOrigin, WorkerPort } from './wasm_protocol.js'
+import { start_helpers, with_helpers } from './wasm_threads.js'
 
 interface Pending {
   resolve(value: { reply: never; tensors: WireTensor[] }): void
@@ -24,6 +25,7 @@ export class WasmBackend implements Backend {
   failure: Error | null = null
   readonly #start_worker: () => WorkerPort
   readonly #origin: WasmOrigin
+  readonly #threads: number
   readonly #pending = new Map<number, Pending>()
   readonly #handles = new Set<number>()
   #worker: Promise<WorkerPort> | null = null
@@ -31,14 +33,18 @@ export class WasmBackend implements Backend {
   #next = 1
   #idle: ReturnType<typeof setTimeout> | undefined
 
-  private constructor(start_worker: () => WorkerPort, origin: WasmOrigin) {
+  private constructor(start_worker: () => WorkerPort, origin: WasmOrigin, threads: number) {
     this.#start_worker = start_worker
     this.#origin = origin
+    this.#threads = threads
   }
 
-  /** Starts a worker and its module. Rejects when it cannot be started, and leaves nothing behind then. */
-  static async start(start_worker: () => WorkerPort, origin: WasmOrigin): Promise<WasmBackend> {
-    const backend = new WasmBackend(start_worker, origin)
+  /**
+   * Starts a worker and its module, and helpers up to `threads` in all where its memory is shared. Rejects when it cannot
+   * be started, and leaves nothing behind then.
+   */
+  static async start(start_worker: () => WorkerPort, origin: WasmOrigin, threads = 1): Promise<WasmBackend> {
+    const backend = new WasmBackend(start_worker, origin, threads)
     await backend.#wake()
     backend.#rest()
     return backend
@@ -111,21 +117,30 @@ export class WasmBackend implements Backend {
         (message) => {
           if (message.type === 'ready') {
             ready = true
-            resolve(port)
+            resolve(message.shared === undefined ? port : this.#join(port, message.shared, on_end))
           } else if (message.type === 'failed') {
             ended(from_wire(message.message))
-          } else {
+          } else if (message.type !== 'helping') {
             this.#receive(message)
           }
         },
         (error) => ended(new InternalError(`The WASM worker ended: ${error.message}`, { cause: error })),
       )
       port.ref?.()
-      port.post({ type: 'init', origin: this.#origin })
+      port.post({ type: 'init', origin: this.#origin, threads: this.#threads })
     })
   }
 
-  #receive(message: Exclude<FromWorker, { type: 'ready' | 'failed' }>): void {
+  /** Starts the helpers of a module and tells it how many there are. */
+  async #join(port: WorkerPort, shared: SharedModule, on_end: (error: Error) => void): Promise<WorkerPort> {
+    const helpers = await start_helpers(this.#start_worker, this.#threads - 1, shared, on_end)
+    const request = JSON.stringify({ threads: 1 + helpers.length } satisfies Operations['set_threads']['request'])
+    // Nobody waits for the answer: calls are served in order.
+    port.post({ type: 'call', id: 0, name: 'set_threads', request, tensors: [], sources: [] })
+    return with_helpers(port, helpers)
+  }
+
+  #receive(message: Exclude<FromWorker, { type: 'ready' | 'failed' | 'helping' }>): void {
     const pending = this.#pending.get(message.id)
     if (pending === undefined) return
     this.#pending.delete(message.id)

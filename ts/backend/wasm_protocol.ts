@@ -1,21 +1,34 @@
 /** The messages between the facade and the worker that runs the WASM module. Calls are answered in order. */
 
 import type { OperationName, Source, WireTensor } from './contract.js'
+import type { WasmArtefact } from './wasm_artefact.js'
 
-/** Where the module comes from. All absent: the file that lies beside the worker. */
+/** Where the module comes from. `url`, `binary` and `module` absent: the artefact's file, which lies beside the worker. */
 export interface WasmOrigin {
+  /** Default `simd`. */
+  artefact?: WasmArtefact
   url?: string
   binary?: Uint8Array
   module?: WebAssembly.Module
 }
 
+/** A module whose memory is shared: what other workers need to lend themselves to it. */
+export interface SharedModule {
+  module: WebAssembly.Module
+  memory: WebAssembly.Memory
+}
+
 export type ToWorker =
-  | { type: 'init'; origin: WasmOrigin }
+  /** `threads` above 1: the answer brings the module along, if its memory is shared. */
+  | { type: 'init'; origin: WasmOrigin; threads: number }
+  /** Lend yourself to the kernels of a module that runs in another worker, for ever. */
+  | ({ type: 'help' } & SharedModule)
   | { type: 'call'; id: number; name: OperationName; request: string; tensors: WireTensor[]; sources: Source[] }
 
 export type FromWorker =
-  | { type: 'ready' }
-  /** The module could not be started; `message` is the JSON of `WireError`. */
+  | { type: 'ready'; shared?: SharedModule }
+  | { type: 'helping' }
+  /** The module could not be started, or a helper failed; `message` is the JSON of `WireError`. */
   | { type: 'failed'; message: string }
   | { type: 'reply'; id: number; json: string; tensors: WireTensor[] }
   /** The operation failed; `message` is the JSON of `WireError`. */

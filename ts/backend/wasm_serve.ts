@@ -1,7 +1,7 @@
 /** The worker's side of the protocol: opens sources, calls the module, and tells a failure from a trap. */
 
 import type { Reply, Source, WasmBinding } from './contract.js'
-import type { WasmInstance } from './wasm_instance.js'
+import { help_wasm_instance, start_wasm_instance, type WasmInstance } from './wasm_instance.js'
 import type { FromWorker, ToWorker, WasmOrigin } from './wasm_protocol.js'
 
 /** A source that can be read here and now. */
@@ -13,7 +13,8 @@ export interface OpenSource {
 /** What a runtime gives its worker. */
 export interface ServeHost {
   post(message: FromWorker, transfer: ArrayBuffer[]): void
-  load(origin: WasmOrigin): Promise<WasmInstance>
+  /** Compiles the module. */
+  compile(origin: WasmOrigin): Promise<WebAssembly.Module>
   /** Opens a `path` or a `blob`. `bytes` are served here. */
   open(source: Source): OpenSource
 }
@@ -62,12 +63,21 @@ export function serve(host: ServeHost): (message: ToWorker) => void {
 
   const answer = async (message: ToWorker) => {
     if (message.type === 'init') {
-      instance = host.load(message.origin)
+      instance = host.compile(message.origin).then((module) => start_wasm_instance(module))
       try {
-        await instance
-        host.post({ type: 'ready' }, [])
+        const { module, shared_memory: memory } = await instance
+        host.post({ type: 'ready', ...(memory && message.threads > 1 && { shared: { module, memory } }) }, [])
       } catch (error) {
         host.post({ type: 'failed', message: wire_message(error) ?? unavailable(error) }, [])
+      }
+      return
+    }
+    if (message.type === 'help') {
+      try {
+        await help_wasm_instance(message, () => host.post({ type: 'helping' }, []))
+      } catch (error) {
+        const text = `a thread failed (${error instanceof Error ? error.message : String(error)})`
+        host.post({ type: 'failed', message: JSON.stringify({ code: 'INTERNAL', message: text }) }, [])
       }
       return
     }

@@ -5,18 +5,23 @@ import { fileURLToPath } from 'node:url'
 import { parentPort } from 'node:worker_threads'
 
 import type { Source } from './contract.js'
-import { start_wasm_instance } from './wasm_instance.js'
 import type { ToWorker, WasmOrigin } from './wasm_protocol.js'
 import { type OpenSource, serve } from './wasm_serve.js'
 
-async function source_of({ url, binary, module }: WasmOrigin): Promise<BufferSource | WebAssembly.Module> {
+const FILES = {
+  simd: './switch_transformers.wasm',
+  threads: './switch_transformers_threads.wasm',
+  relaxed: './switch_transformers_relaxed.wasm',
+}
+
+async function compile({ artefact = 'simd', url, binary, module }: WasmOrigin): Promise<WebAssembly.Module> {
   if (module !== undefined) return module
-  if (binary !== undefined) return binary as BufferSource
-  const from = url === undefined ? new URL('./switch_transformers.wasm', import.meta.url) : to_url(url)
-  if (from.protocol === 'file:') return readFileSync(fileURLToPath(from))
+  if (binary !== undefined) return WebAssembly.compile(binary as BufferSource)
+  const from = url === undefined ? new URL(FILES[artefact], import.meta.url) : to_url(url)
+  if (from.protocol === 'file:') return WebAssembly.compile(readFileSync(fileURLToPath(from)))
   const response = await fetch(from)
   if (!response.ok) throw new Error(`${from.href} answered ${response.status}`)
-  return response.arrayBuffer()
+  return WebAssembly.compile(await response.arrayBuffer())
 }
 
 function to_url(url: string): URL {
@@ -43,7 +48,7 @@ const port = parentPort
 
 const handle = serve({
   post: (message, transfer) => port.postMessage(message, transfer),
-  load: async (origin) => start_wasm_instance(await source_of(origin)),
+  compile,
   open,
 })
 

@@ -34,9 +34,15 @@ fn start() {
     switch_engine::set_host(Host {
         backend: "wasm",
         now_ms: host_now_ms,
-        threads: 1,
+        threads: 0,
         available_memory: || Some(ADDRESS_SPACE),
     });
+}
+
+/// Lends the calling worker to the kernels, for ever. Returns at once where the build has no threads.
+#[wasm_bindgen]
+pub fn help() {
+    switch_engine::help();
 }
 
 fn run(operation: &str, request: &str, tensors: &Array, sources: &Array) -> Result<Object, Failure> {

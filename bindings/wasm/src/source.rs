@@ -15,7 +15,7 @@ struct JsFile {
     read: Function,
 }
 
-// SAFETY: this module has one thread, the one that owns the function.
+// SAFETY: files are opened, read and dropped by the one thread that runs operations; helpers run kernels only.
 unsafe impl Send for JsFile {}
 unsafe impl Sync for JsFile {}
 

@@ -4,6 +4,7 @@
 
 mod failure;
 mod handles;
+mod memory;
 mod operations;
 mod request;
 mod wire;
@@ -33,6 +34,11 @@ static HOST: OnceLock<Host> = OnceLock::new();
 /// Tells the engine about its host. Later calls change nothing.
 pub fn set_host(host: Host) {
     let _ = HOST.set(host);
+}
+
+/// Lends the calling thread to the kernels, for ever, where threads come from the host; returns at once elsewhere.
+pub fn help() {
+    switch_kernels::parallel::help();
 }
 
 fn now_ms() -> f64 {

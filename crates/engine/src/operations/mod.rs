@@ -83,9 +83,15 @@ fn describe(_: Call<'_>) -> Result<Reply, Failure> {
     })))
 }
 
-/// The binding has set the threads already, where it can; this says how many there are.
-fn set_threads(_: Call<'_>) -> Result<Reply, Failure> {
-    Ok(reply(json!({ "threads": switch_kernels::parallel::threads() })))
+#[derive(serde::Deserialize)]
+struct SetThreads {
+    threads: usize,
+}
+
+/// As many as asked for, or as there can be; 0 chooses the default.
+fn set_threads(call: Call<'_>) -> Result<Reply, Failure> {
+    let request: SetThreads = parse("set_threads", call.request)?;
+    Ok(reply(json!({ "threads": switch_kernels::parallel::set_threads(request.threads) })))
 }
 
 #[derive(serde::Deserialize)]
