@@ -21,16 +21,18 @@ async function load(options: RepositoryOptions = {}): Promise<string> {
 /** As much of a browser's CacheStorage as is used. */
 class FakeCache {
   readonly entries = new Map<string, Blob>()
+  readonly #headers = new Map<string, Headers>()
   full = false
 
   async match(key: string): Promise<Response | undefined> {
     const blob = this.entries.get(key)
-    return blob && new Response(blob)
+    return blob && new Response(blob, { headers: this.#headers.get(key) ?? {} })
   }
   async put(key: string, response: Response): Promise<void> {
     const blob = await response.blob()
     if (this.full) throw new DOMException('No room', 'QuotaExceededError')
     this.entries.set(key, blob)
+    this.#headers.set(key, response.headers)
   }
   async delete(key: string): Promise<boolean> {
     return this.entries.delete(key)

@@ -1,4 +1,4 @@
-/** Bytes in a browser: gathered from a download, hashed, and read synchronously where workers can. */
+/** Bytes in a browser: gathered from a download and read synchronously where workers can. */
 
 import type { Source } from '../../backend/contract.js'
 import { DisposedError, FileError } from '../../errors.js'
@@ -6,9 +6,6 @@ import type { Sink } from '../transfer.js'
 
 /** Chunks are handed to the browser in pieces of this size: it may keep blobs on disk, arrays never. */
 const PIECE_BYTES = 16 * 1024 * 1024
-/** `crypto.subtle` hashes only what is in memory as a whole. Larger files are checked by size. */
-const MAX_HASHED_BYTES = 256 * 1024 * 1024
-
 /** There in workers only, and not in TypeScript's types for pages. */
 declare const FileReaderSync: { new (): { readAsArrayBuffer(blob: Blob): ArrayBuffer } } | undefined
 
@@ -46,17 +43,6 @@ export class BlobSink implements Sink {
     this.#chunks = []
     this.#pending = 0
   }
-}
-
-/** The hash that names this content on the hub, or null where it cannot be known here. */
-export async function hash_blob(blob: Blob, etag: string): Promise<string | null> {
-  // Absent where the page was not loaded over https.
-  const subtle = globalThis.crypto?.subtle
-  if (!subtle || blob.size > MAX_HASHED_BYTES) return null
-  const is_large_file = etag.length === 64
-  const content = is_large_file ? blob : new Blob([`blob ${blob.size}\0`, blob])
-  const hash = await subtle.digest(is_large_file ? 'SHA-256' : 'SHA-1', await content.arrayBuffer())
-  return [...new Uint8Array(hash)].map((byte) => byte.toString(16).padStart(2, '0')).join('')
 }
 
 /**

@@ -2,13 +2,14 @@
 
 import type { Source } from '../../backend/contract.js'
 import { DisposedError, HubError, InputError, type SwitchTransformersError, throw_if_aborted } from '../../errors.js'
-import { describe, integrity_error } from '../failures.js'
+import { describe, type Subject } from '../failures.js'
 import { COMMIT, check_file_name } from '../names.js'
 import { Progress } from '../progress.js'
 import type { RequestSettings } from '../request.js'
 import { transfer } from '../transfer.js'
 import type { Remote, RemoteFile, Repository, RepositoryOptions } from '../types.js'
-import { BlobSink, blob_source, hash_blob } from './blobs.js'
+import { blob_source } from './blobs.js'
+import { PieceSink } from './pieces.js'
 import type { Store } from './store.js'
 
 const PARALLEL_DOWNLOADS = 4
@@ -154,37 +155,29 @@ export class BrowserRepository implements Repository {
     if (!entry) return null
     const subject = { repository: this.name, revision: this.#options.revision ?? 'main', file: entry.path }
     this.#progress.initiate(file)
-    let blob = this.#options.force_download ? null : await this.#kept(entry)
-    if (!blob) {
-      if (this.#options.local_files_only) {
-        const message = `${describe(subject)} is not in the browser's cache, and "local_files_only" is set. Load it once while online.`
-        throw new HubError('HUB_OFFLINE', message, { details: { ...subject } })
-      }
-      this.#progress.download(file)
-      const sink = new BlobSink()
-      const open = (start: number) => this.#remote.open(this.commit, entry, start)
-      const on_bytes = (loaded: number) => this.#progress.advance(file, loaded, entry.size)
-      await transfer(this.#settings, open, sink, entry, subject, on_bytes)
-      blob = sink.blob()
-      const hash = await hash_blob(blob, entry.etag)
-      if (hash !== null && hash !== entry.etag) throw integrity_error(subject, 'hash', entry.etag, hash)
-      // From the cache, the browser can read it without holding it in memory.
-      if (await this.#store.keep_file(this.name, entry, blob)) {
-        blob = (await this.#store.file(this.name, entry)) ?? blob
-      }
-    }
+    if (this.#options.force_download) await this.#store.forget_pieces(this.name, entry, 0)
+    const kept = await PieceSink.open(this.#store, this.name, entry)
+    const blob = kept instanceof Blob ? kept : await this.#download(file, entry, kept, subject)
     this.#progress.advance(file, entry.size, entry.size)
     this.#progress.done(file)
     return blob
   }
 
-  /** A kept file that is sound; an unsound one is forgotten. */
-  async #kept(entry: RemoteFile): Promise<Blob | null> {
-    const blob = await this.#store.file(this.name, entry)
-    if (!blob) return null
-    const hash = blob.size === entry.size ? await hash_blob(blob, entry.etag) : ''
-    if (hash === null || hash === entry.etag) return blob
-    await this.#store.forget_file(this.name, entry)
-    return null
+  /** Completes a file in the cache. */
+  async #download(file: string, entry: RemoteFile, sink: PieceSink, subject: Subject): Promise<Blob> {
+    if (this.#options.local_files_only) {
+      const message = `${describe(subject)} is not in the browser's cache, and "local_files_only" is set. Load it once while online.`
+      throw new HubError('HUB_OFFLINE', message, { details: { ...subject } })
+    }
+    this.#progress.download(file)
+    const open = (start: number) => this.#remote.open(this.commit, entry, start)
+    const on_bytes = (loaded: number) => this.#progress.advance(file, loaded, entry.size)
+    try {
+      await transfer(this.#settings, open, sink, entry, subject, on_bytes)
+    } catch (error) {
+      await sink.pause()
+      throw error
+    }
+    return sink.finish(subject)
   }
 }

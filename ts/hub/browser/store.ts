@@ -1,10 +1,20 @@
-/** What a browser keeps of repositories, in the Cache API: whole, checked files and what is known of a commit. */
+/**
+ * What a browser keeps of repositories, in the Cache API: files in pieces, and what is known of a commit.
+ *
+ * Measured in Chromium on 304 MB: the Cache API writes pieces of 16 MiB in 1.6 to 2.4 s and a worker reads them in 0.4 to
+ * 1.0 s; a file of the origin private file system takes 2.5 s and 0.4 to 1.1 s, and only a worker's synchronous handle
+ * reads faster (0.2 s). Pages of every browser have the Cache API, and pieces make downloads resumable.
+ */
 
 import type { CachedRepository, RemoteFile } from '../types.js'
 
 const CACHE_NAME = 'switch-transformers'
 /** Keys must be addresses; this one is never asked for. */
 const HOME = 'https://switch-transformers.invalid'
+const HASH_HEADER = 'x-sha256'
+
+/** A file's bytes from `index * PIECE_BYTES` on; the last one, and one whose download was broken off, are shorter. */
+export const PIECE_BYTES = 16 * 2 ** 20
 
 export class Store {
   readonly #endpoint: string
@@ -13,18 +23,34 @@ export class Store {
     this.#endpoint = encodeURIComponent(endpoint)
   }
 
-  async file(name: string, file: RemoteFile): Promise<Blob | null> {
-    const response = await match(this.#key('blob', name, file.etag))
-    return response ? response.blob() : null
+  /** A piece as it was kept; null where there is none, or what is there is not what was kept. */
+  async piece(name: string, file: RemoteFile, index: number): Promise<Blob | null> {
+    const response = await match(this.#piece_key(name, file, index))
+    if (!response) return null
+    try {
+      const blob = await response.blob()
+      return (await sha256(blob)) === response.headers.get(HASH_HEADER) ? blob : null
+    } catch {
+      return null
+    }
   }
 
-  /** False where the browser has no room or no cache: the file is then used and not kept. */
-  async keep_file(name: string, file: RemoteFile, blob: Blob): Promise<boolean> {
-    return put(this.#key('blob', name, file.etag), blob)
+  /** Null where the browser has no room or no cache. */
+  async keep_piece(name: string, file: RemoteFile, index: number, blob: Blob): Promise<Blob | null> {
+    const key = this.#piece_key(name, file, index)
+    try {
+      if (!(await put(key, blob, { [HASH_HEADER]: await sha256(blob) }))) return null
+      // From the cache, the browser can read it without holding it in memory.
+      return (await (await match(key))?.blob()) ?? null
+    } catch {
+      return null
+    }
   }
 
-  async forget_file(name: string, file: RemoteFile): Promise<void> {
-    await (await open())?.delete(this.#key('blob', name, file.etag))
+  /** Forgets a file's pieces from `first` on. */
+  async forget_pieces(name: string, file: RemoteFile, first: number): Promise<void> {
+    const cache = await open()
+    for (let index = first; index < piece_count(file); index++) await cache?.delete(this.#piece_key(name, file, index))
   }
 
   async commit(name: string, revision: string): Promise<string | null> {
@@ -45,18 +71,35 @@ export class Store {
     await put(this.#key('list', name, commit), new Blob([JSON.stringify(files)]))
   }
 
+  #piece_key(name: string, file: RemoteFile, index: number): string {
+    return this.#key('blob', name, `${file.etag}.${index}`)
+  }
+
   #key(kind: string, name: string, id: string): string {
     return `${HOME}/${this.#endpoint}/${encodeURIComponent(name)}/${kind}/${encodeURIComponent(id)}`
   }
 }
 
+/** At least one: an empty file has an empty piece. */
+export function piece_count(file: RemoteFile): number {
+  return Math.max(1, Math.ceil(file.size / PIECE_BYTES))
+}
+
+/** What keeps a file from being kept, for people. */
+export async function why_not_kept(): Promise<string> {
+  if (typeof caches === 'undefined') return 'this page has no cache: it was not loaded over https'
+  const { quota = 0, usage = 0 } = (await globalThis.navigator?.storage?.estimate?.().catch(() => undefined)) ?? {}
+  return `the browser has no room for it: this site uses ${usage} of ${quota} bytes. Free some with clear_cached()`
+}
+
 export async function list_stored(): Promise<CachedRepository[]> {
   const cache = await open()
-  const entries = (await parsed_keys()).filter(({ kind }) => kind === 'list')
+  const entries = await parsed_keys()
   const found = new Map<string, CachedRepository>()
-  for (const { name, id: commit, url, siblings } of entries) {
+  for (const { name, kind, id: commit, url, siblings } of entries) {
+    if (kind !== 'list') continue
     const files = ((await (await cache?.match(url))?.json()) ?? []) as RemoteFile[]
-    const kept = files.filter(({ etag }) => siblings.has(`blob/${etag}`))
+    const kept = files.filter((file) => siblings.has(`blob/${file.etag}.${piece_count(file) - 1}`))
     const refs: string[] = []
     for (const sibling of siblings) {
       if (!sibling.startsWith('ref/')) continue
@@ -65,8 +108,11 @@ export async function list_stored(): Promise<CachedRepository[]> {
     }
     const repository = found.get(name) ?? { name, size: 0, revisions: [] }
     found.set(name, repository)
-    repository.size += kept.reduce((sum, { size }) => sum + size, 0)
     repository.revisions.push({ commit, refs, files: kept.map(({ path, size }) => ({ name: path, size })) })
+  }
+  for (const { name, kind, url } of entries) {
+    const repository = found.get(name)
+    if (kind === 'blob' && repository) repository.size += await stored_size(url)
   }
   return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
 }
@@ -77,6 +123,10 @@ export async function clear_stored(name: string): Promise<number> {
   const cache = await open()
   for (const key of await parsed_keys()) if (key.name === name) await cache?.delete(key.url)
   return size
+}
+
+async function stored_size(url: string): Promise<number> {
+  return Number((await match(url))?.headers.get('content-length')) || 0
 }
 
 async function parsed_keys() {
@@ -93,6 +143,15 @@ async function parsed_keys() {
   return parsed
 }
 
+/** Of one piece: small enough to be in memory. */
+async function sha256(blob: Blob): Promise<string> {
+  return hex(await crypto.subtle.digest('SHA-256', await blob.arrayBuffer()))
+}
+
+export function hex(bytes: ArrayBuffer): string {
+  return [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, '0')).join('')
+}
+
 /** Absent in pages that were not loaded over https, and refused in some private windows. */
 async function open(): Promise<Cache | null> {
   if (typeof caches === 'undefined') return null
@@ -103,10 +162,11 @@ async function match(key: string): Promise<Response | undefined> {
   return (await open())?.match(key)
 }
 
-async function put(key: string, body: Blob): Promise<boolean> {
+async function put(key: string, body: Blob, headers: Record<string, string> = {}): Promise<boolean> {
   const cache = await open()
   if (!cache) return false
-  return cache.put(key, new Response(body, { headers: { 'content-length': String(body.size) } })).then(
+  const response = new Response(body, { headers: { ...headers, 'content-length': String(body.size) } })
+  return cache.put(key, response).then(
     () => true,
     () => false,
   )
