@@ -1,6 +1,5 @@
 /** The library under test, and the fixtures, in whichever place the suite runs. */
 
-import { fileURLToPath } from 'node:url'
 import type { Backend } from '../../ts/backend/contract.js'
 import { select_backend } from '../../ts/backend/select.js'
 import { unwire_all } from '../../ts/backend/wire.js'
@@ -8,16 +7,8 @@ import { open_repository } from '../../ts/hub/index.js'
 import type { Tensor } from '../../ts/tensor.js'
 import { backend } from './backend.js'
 
-export * from '../../ts/entry/node.js'
 export { backend } from './backend.js'
-
-/** The folder of a fixture. */
-export function fixture(name: string): string {
-  return fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url))
-}
-
-/** The embedded model's folder. */
-export const g2p = fileURLToPath(new URL('../../ts/assets/g2p', import.meta.url))
+export * from './host.js'
 
 export function backend_under_test(): Promise<Backend> {
   return select_backend({ backend })

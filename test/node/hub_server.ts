@@ -103,6 +103,12 @@ export class HubServer {
     return this.requests.filter((each) => path.test(each.path) && (host === undefined || each.host === host))
   }
 
+  /** Lets the process end while it runs. */
+  unref(): void {
+    this.#hub.unref()
+    this.#cdn.unref()
+  }
+
   async stop(): Promise<void> {
     for (const server of [this.#hub, this.#cdn]) {
       server.closeAllConnections()
@@ -113,6 +119,12 @@ export class HubServer {
   #handle(host: 'hub' | 'cdn', request: IncomingMessage, response: ServerResponse): void {
     const url = new URL(request.url ?? '/', host === 'hub' ? this.url : this.cdn_url)
     const path = decodeURIComponent(url.pathname)
+    // As the hub does for pages of other origins.
+    response.setHeader('access-control-allow-origin', '*')
+    response.setHeader('access-control-expose-headers', '*')
+    if (request.method === 'OPTIONS') {
+      return void response.writeHead(204, { 'access-control-allow-headers': 'authorization, range' }).end()
+    }
     this.requests.push({ host, method: request.method ?? '', path, headers: request.headers })
     const fault = this.#take_fault(path, host)
     if (fault?.status !== undefined) return void response.writeHead(fault.status, fault.headers ?? {}).end()
