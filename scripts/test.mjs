@@ -2,6 +2,7 @@
 
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { require_chromium } from './chromium.mjs'
 import { setup } from './setup.mjs'
 import { main, root, run, run_tool, say } from './steps.mjs'
 
@@ -29,6 +30,7 @@ function vitest(args) {
 
 await main(async () => {
   await setup()
+  require_chromium()
   say('lint, format and types')
   run_tool('@biomejs/biome/bin/biome', ['check', '.'])
   run_tool('typescript/bin/tsc', ['--noEmit'])
