@@ -135,6 +135,11 @@ impl Records {
         }
     }
 
+    /// The expert of each sparse layer that took the last token fed to a slot.
+    pub fn last_routes(&self, slot: usize) -> Vec<i32> {
+        self.routes.get(slot).into_iter().flatten().filter_map(|layer| layer.last().copied()).collect()
+    }
+
     pub fn reorder(&mut self, moves: &[(usize, usize)]) {
         if self.routes.is_empty() {
             return;

@@ -58,27 +58,28 @@ impl GenerationSession {
     /// returns after every settled step, so that rows can be stopped before the next begins.
     pub fn advance(&mut self, call: Advance) -> Result<Reply, Failure> {
         if self.pause_at_scores || self.pause_at_candidates {
-            return self.to_next_pause(call);
+            return self.run_to_pause(call);
         }
         self.stop_rows(&call.stop)?;
-        let mut tokens = Vec::new();
+        let mut told = Told::default();
         let mut steps = 0;
         let start = crate::now_ms();
         while steps < call.max_steps.max(1) && !self.session.done() {
-            note(&mut tokens, &self.session.step(&mut self.steps, crate::now_ms())?);
+            let report = self.session.step(&mut self.steps, crate::now_ms())?;
+            self.note(&mut told, &report);
             steps += 1;
             if call.max_ms.is_some_and(|limit| crate::now_ms() - start >= limit) {
                 break;
             }
         }
-        Ok(self.reply(&tokens, steps))
+        Ok(self.reply(&told, steps))
     }
 
-    fn to_next_pause(&mut self, call: Advance) -> Result<Reply, Failure> {
+    fn run_to_pause(&mut self, call: Advance) -> Result<Reply, Failure> {
         if self.paused == Paused::No {
             self.stop_rows(&call.stop)?;
             if self.session.done() {
-                return Ok(self.reply(&[], 0));
+                return Ok(self.reply(&Told::default(), 0));
             }
             self.session.advance(&mut self.steps)?;
             if self.pause_at_scores {
@@ -109,9 +110,10 @@ impl GenerationSession {
             self.session.stop_candidate(candidate);
         }
         self.paused = Paused::No;
-        let mut tokens = Vec::new();
-        note(&mut tokens, &self.session.commit(&mut self.steps)?);
-        Ok(self.reply(&tokens, 1))
+        let report = self.session.commit(&mut self.steps)?;
+        let mut told = Told::default();
+        self.note(&mut told, &report);
+        Ok(self.reply(&told, 1))
     }
 
     fn stop_rows(&mut self, rows: &[usize]) -> Result<(), Failure> {
@@ -125,8 +127,21 @@ impl GenerationSession {
         Ok(())
     }
 
-    fn reply(&self, tokens: &[(usize, u32)], steps: usize) -> Reply {
-        super::reply(json!({ "tokens": tokens, "steps": steps, "done": self.session.done() }))
+    fn note(&self, told: &mut Told, report: &StepReport) {
+        for new in &report.tokens {
+            told.tokens.push((new.row, new.token));
+            if self.steps.records.needs_single_rows() {
+                told.routes.push(self.steps.records.last_routes(new.row));
+            }
+        }
+    }
+
+    fn reply(&self, told: &Told, steps: usize) -> Reply {
+        let mut answer = json!({ "tokens": told.tokens, "steps": steps, "done": self.session.done() });
+        if self.steps.records.needs_single_rows() {
+            answer["routes"] = json!(told.routes);
+        }
+        super::reply(answer)
     }
 
     fn scores_pause(&self) -> Reply {
@@ -159,8 +174,13 @@ impl GenerationSession {
     }
 }
 
-fn note(tokens: &mut Vec<(usize, u32)>, report: &StepReport) {
-    tokens.extend(report.tokens.iter().map(|t| (t.row, t.token)));
+/// What a reply tells of the steps behind it.
+#[derive(Default)]
+struct Told {
+    /// `(row, token)` in the order in which they were chosen.
+    tokens: Vec<(usize, u32)>,
+    /// Beside each token, where routes are recorded: the experts at the position that chose it.
+    routes: Vec<Vec<i32>>,
 }
 
 /// The model with its cache, as [`StepModel`].
@@ -208,9 +228,24 @@ impl ModelSteps {
 
     fn logits_of(&self, output: &candle_core::Tensor, logits: &mut Vec<f32>) -> Result<(), GenerationError> {
         let values = self.model.logits(output).map_err(model_error)?;
-        *logits =
-            values.flatten_all().and_then(|v| v.to_vec1::<f32>()).map_err(|e| model_error(ModelError::from(e)))?;
-        Ok(())
+        copy_values(&values, logits).map_err(|e| model_error(ModelError::from(e)))
+    }
+}
+
+/// Copies a contiguous tensor's values into a buffer that is kept from step to step.
+fn copy_values(tensor: &candle_core::Tensor, into: &mut Vec<f32>) -> candle_core::Result<()> {
+    into.clear();
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (candle_core::Storage::Cpu(values), Some((start, end))) => {
+            into.extend_from_slice(values.as_slice::<f32>()?.get(start..end).unwrap_or_default());
+            Ok(())
+        }
+        _ => {
+            drop(storage);
+            into.extend(tensor.flatten_all()?.to_vec1::<f32>()?);
+            Ok(())
+        }
     }
 }
 
