@@ -12,11 +12,12 @@
  * wasm-pack would call, are called here. Either way wasm-opt comes from npm, since wasm-pack would download its own.
  */
 
+import { spawn } from 'node:child_process'
 import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
+import { fileURLToPath } from 'node:url'
 import { locked_version, require_cargo, require_cargo_tool, wasm_toolchain } from './rust.mjs'
-import { main, output, root, run, run_tool, StepError, step } from './steps.mjs'
+import { is_stale, main, output, root, run, run_tool, StepError, step } from './steps.mjs'
 
 /** Every engine that has SIMD128 has these. */
 const FEATURES = [
@@ -120,25 +121,39 @@ function optimise(artefact) {
   renameSync(join(root, optimised), join(root, module_file(artefact)))
 }
 
+/** Everything that is fetched when it is missing. */
+function require_tools() {
+  require_cargo()
+  for (const { link } of ARTEFACTS) wasm_toolchain({ has_threads: link.length > 0 })
+  require_cargo_tool('wasm-bindgen-cli', 'wasm-bindgen', locked_version('wasm-bindgen'))
+}
+
+const build_step = (artefact) => ({
+  inputs: ['Cargo.toml', 'Cargo.lock', 'crates', 'bindings/wasm', 'scripts/build_wasm.mjs', 'scripts/rust.mjs'],
+  ignore: /bindings\/wasm\/pkg|\.md$|\/(tests|benches)\//,
+  outputs: [`${folder(artefact)}/${NAME}.js`, `${folder(artefact)}/${NAME}.d.ts`, module_file(artefact)],
+})
+
 function build(artefact) {
-  return step(
-    `WASM module (${artefact.form})`,
-    {
-      inputs: ['Cargo.toml', 'Cargo.lock', 'crates', 'bindings/wasm', 'scripts/build_wasm.mjs', 'scripts/rust.mjs'],
-      ignore: /bindings\/wasm\/pkg|\.md$|\/(tests|benches)\//,
-      outputs: [`${folder(artefact)}/${NAME}.js`, `${folder(artefact)}/${NAME}.d.ts`, module_file(artefact)],
-    },
-    () => {
-      require_cargo()
-      const toolchain = wasm_toolchain({ has_threads: artefact.link.length > 0 })
-      require_cargo_tool('wasm-bindgen-cli', 'wasm-bindgen', locked_version('wasm-bindgen'))
-      rmSync(join(root, folder(artefact)), { recursive: true, force: true })
-      mkdirSync(join(root, folder(artefact)), { recursive: true })
-      if (toolchain.kind === 'prebuilt') build_with_wasm_pack(artefact)
-      else build_with_std(toolchain, artefact)
-      optimise(artefact)
-    },
-  )
+  return step(`WASM module (${artefact.form})`, build_step(artefact), () => {
+    const toolchain = wasm_toolchain({ has_threads: artefact.link.length > 0 })
+    rmSync(join(root, folder(artefact)), { recursive: true, force: true })
+    mkdirSync(join(root, folder(artefact)), { recursive: true })
+    if (toolchain.kind === 'prebuilt') build_with_wasm_pack(artefact)
+    else build_with_std(toolchain, artefact)
+    optimise(artefact)
+  })
+}
+
+/** Builds in a process of its own: the linker, which takes most of the time, uses one core. */
+function build_aside({ form }) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [fileURLToPath(import.meta.url), form], { cwd: root, stdio: 'inherit' })
+    child.on('error', reject)
+    child.on('exit', (code) =>
+      code === 0 ? resolve() : reject(new StepError(`the WASM module (${form}) could not be built`)),
+    )
+  })
 }
 
 function replaced(code, from, to) {
@@ -174,8 +189,14 @@ function make_glue() {
 }
 
 export async function build_wasm() {
-  for (const artefact of ARTEFACTS) await build(artefact)
+  const stale = ARTEFACTS.filter((artefact) => is_stale(`WASM module (${artefact.form})`, build_step(artefact)))
+  if (stale.length > 0) require_tools()
+  const built = await Promise.allSettled(stale.map(build_aside))
+  for (const { reason } of built) if (reason) throw reason
   await step('WASM glue', { inputs: [PKG], ignore: /\/pkg\/[^/]+$/, outputs: GLUE }, make_glue)
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) await main(build_wasm)
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const one = ARTEFACTS.find(({ form }) => form === process.argv[2])
+  await main(() => (one === undefined ? build_wasm() : build(one)))
+}

@@ -70,21 +70,27 @@ function fingerprint(inputs, ignore, extra) {
   return hash.digest('hex')
 }
 
+/** Whether a step has something to do: see {@link step}. */
+export function is_stale(name, { inputs, ignore, extra = '', outputs }, now = fingerprint(inputs, ignore, extra)) {
+  const record = join(records, name)
+  const done = existsSync(record) && readFileSync(record, 'utf8') === now
+  return !done || outputs.some((path) => !existsSync(join(root, path)))
+}
+
 /**
  * Does `work` unless `outputs` exist and the contents of `inputs` (files and folders, from the root; without what
  * `ignore` matches) and `extra` are those of the last time that it succeeded. Returns whether it worked.
  */
-export async function step(name, { inputs, ignore, extra = '', outputs }, work) {
-  const record = join(records, name)
+export async function step(name, made, work) {
+  const { inputs, ignore, extra = '', outputs } = made
   const now = fingerprint(inputs, ignore, extra)
-  const done = existsSync(record) && readFileSync(record, 'utf8') === now
-  if (done && outputs.every((path) => existsSync(join(root, path)))) return false
+  if (!is_stale(name, made, now)) return false
   const start = Date.now()
   await work()
   const missing = outputs.find((path) => !existsSync(join(root, path)))
   if (missing !== undefined) throw new StepError(`${name} did not make ${missing}`)
   mkdirSync(records, { recursive: true })
-  writeFileSync(record, now)
+  writeFileSync(join(records, name), now)
   say(`${name}: done in ${((Date.now() - start) / 1000).toFixed(0)} s`)
   return true
 }
