@@ -11,6 +11,7 @@ use switch_model::{
 use super::Call;
 use crate::failure::Failure;
 use crate::handles::{self, Object};
+use crate::memory;
 use crate::request::{parse, Tensors};
 use crate::wire::{Reply, Tensor};
 
@@ -196,6 +197,14 @@ impl Pass<'_> {
             return Err(invalid("found neither input_ids nor inputs_embeds, expected one of them"));
         };
         let mask = self.tensors.mask("attention_mask", input.batch, &[input.len])?.map(|(mask, _)| mask);
+        let tokens = input.batch * input.len;
+        let pass = memory::Pass {
+            encoder_tokens: tokens,
+            recorded_attention: if trace.want_attentions { tokens as u128 * input.len as u128 } else { 0 },
+            recorded_hidden: if trace.want_hidden_states { tokens as u128 } else { 0 },
+            ..memory::Pass::default()
+        };
+        memory::check(self.model.config(), &pass)?;
         let rows = Rows::rectangle(input.batch, input.len, mask)?;
         Ok((self.model.encode(input.tokens(), &rows, trace)?, rows))
     }
@@ -302,6 +311,20 @@ impl Pass<'_> {
         Ok(StackInput { ids, embeds: None, batch: *batch, len: *len })
     }
 
+    fn check_decoder_memory(&self, input: &StackInput, encoder_tokens: usize, labels: bool) -> Result<(), Failure> {
+        let tokens = input.batch * input.len;
+        let attention = self.wants("decoder_attentions") || self.wants("cross_attentions");
+        let keys = input.len + encoder_tokens / input.batch.max(1);
+        let pass = memory::Pass {
+            encoder_tokens,
+            decoder_tokens: tokens,
+            logits_tokens: if self.wants("logits") || labels { tokens } else { 0 },
+            recorded_attention: if attention { tokens as u128 * keys as u128 } else { 0 },
+            recorded_hidden: if self.wants("decoder_hidden_states") { tokens as u128 } else { 0 },
+        };
+        memory::check(self.model.config(), &pass)
+    }
+
     fn decode_whole(
         &mut self,
         states: &Candle,
@@ -312,6 +335,7 @@ impl Pass<'_> {
         losses: bool,
     ) -> Result<(), Failure> {
         let input = self.decoder_input(config, labels)?;
+        self.check_decoder_memory(&input, encoder_rows.tokens(), labels.is_some())?;
         let mask = self.tensors.mask("decoder_attention_mask", input.batch, &[input.len])?.map(|(mask, _)| mask);
         let rows = Rows::rectangle(input.batch, input.len, mask)?;
         let mut trace = self.trace("decoder", losses);
@@ -332,6 +356,7 @@ impl Pass<'_> {
         if input.batch != cache.slots() {
             return Err(invalid(format!("found {} decoder rows, past_key_values hold {}", input.batch, cache.slots())));
         }
+        self.check_decoder_memory(&input, 0, labels.is_some())?;
         let past = cache.len(0)?;
         // The mask covers what is cached too; only its last part is news.
         let mask = self.tensors.mask("decoder_attention_mask", input.batch, &[past + input.len, input.len])?;

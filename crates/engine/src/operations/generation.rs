@@ -11,6 +11,7 @@ use switch_model::{Rows, SwitchTransformers, Tokens};
 use super::{reply, Call};
 use crate::failure::Failure;
 use crate::handles::{self, Object};
+use crate::memory;
 use crate::request::{parse, Tensors};
 use crate::wire::{Reply, Tensor};
 use records::{Records, OUTPUTS};
@@ -114,6 +115,14 @@ fn encoder_input(
         Some((mask, _)) => Some(mask),
         None => inferred_mask(&ids.ids, ids.cols, options)?,
     };
+    let slots = ids.rows.saturating_mul(options.slots_per_row());
+    let pass = memory::Pass {
+        encoder_tokens: ids.ids.len(),
+        decoder_tokens: slots,
+        logits_tokens: slots,
+        ..memory::Pass::default()
+    };
+    memory::check(model.config(), &pass)?;
     let row_ids: Vec<Vec<u32>> = ids.ids.chunks_exact(ids.cols).map(<[u32]>::to_vec).collect();
     let (tokens, rows) = if records.wants_encoder() {
         (ids.ids, Rows::rectangle(ids.rows, ids.cols, mask)?)
