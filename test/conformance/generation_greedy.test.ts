@@ -206,6 +206,22 @@ describe('streams', () => {
     }
   })
 
+  test('each token comes with the experts that chose it, where they are asked for', async () => {
+    const options = { input_ids, attention_mask, max_new_tokens: 12, output_routes: true }
+    const { decoder_routes } = await model.generate({ ...options, return_dict_in_generate: true })
+    const streamed: number[][][] = greedy.map(() => [])
+    for await (const { row, routes } of model.stream(options)) streamed[row]?.push(routes ?? [])
+    for (const [layer, routes] of (decoder_routes as Tensor[]).entries()) {
+      for (const [row, expected] of (routes.tolist() as number[][]).entries()) {
+        const found = streamed[row]?.map((experts) => experts[layer])
+        expect(found).toEqual(expected.slice(0, found?.length))
+        expect(expected.slice(found?.length).every((expert) => expert === -2)).toBe(true)
+      }
+    }
+    const { value } = await model.stream({ input_ids, max_new_tokens: 1 }).next()
+    expect(value).not.toHaveProperty('routes')
+  })
+
   test('nothing is computed before somebody asks', async () => {
     const tokens = model.stream({ input_ids: input_ids.slice([0, 1]), max_new_tokens: 1000, eos_token_id: null })
     await tokens.next()
