@@ -16,7 +16,11 @@ export async function start_helpers(
   const started = await Promise.allSettled(
     Array.from({ length: count }, () => start_helper(start_worker, shared, on_failure)),
   )
-  return started.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []))
+  return started.flatMap((each) => {
+    if (each.status === 'fulfilled') return [each.value]
+    console.warn(`A thread of the WASM module could not be started: ${each.reason}`)
+    return []
+  })
 }
 
 function start_helper(

@@ -26,18 +26,13 @@ pub fn threads() -> usize {
 
 /// Sets the number of threads that kernels use from now on; 0 chooses the default. Returns the number in use.
 pub fn set_threads(n: usize) -> usize {
-    let n = if cfg!(target_family = "wasm") {
-        let machine = 1 + helpers();
-        if n > 0 {
-            n.min(machine)
-        } else {
-            machine
-        }
+    let n = if cfg!(all(target_family = "wasm", not(target_feature = "atomics"))) {
+        1
     } else if n > 0 {
         n.min(MAX_THREADS)
     } else {
         let variable = std::env::var("SWITCH_NUM_THREADS").ok().and_then(|v| v.parse::<usize>().ok());
-        let machine = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        let machine = || std::thread::available_parallelism().map_or(1 + helpers(), |n| n.get());
         variable.filter(|&n| n > 0).unwrap_or_else(machine).min(MAX_THREADS)
     };
     THREADS.store(n, Ordering::Relaxed);
@@ -53,7 +48,7 @@ fn helpers() -> usize {
 }
 
 /// Lends the calling thread to the kernels, for ever: WebAssembly cannot start threads, so JavaScript's workers come in
-/// here. Call [`set_threads`] when they are in. Returns at once where a build has no threads, or starts its own.
+/// here. Call [`set_threads`] with their number and one more. Returns at once where a build has no threads, or starts its own.
 pub fn help() {
     #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
     pool::help();
