@@ -18,7 +18,10 @@ state = {}
 
 def load(folder, dtype, mode="eager"):
     start = time.perf_counter()
-    model = SwitchTransformersForConditionalGeneration.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    model, info = SwitchTransformersForConditionalGeneration.from_pretrained(
+        folder, dtype=getattr(torch, dtype), output_loading_info=True
+    )
+    model.eval()
     seconds = time.perf_counter() - start
     encoder = model.get_encoder()
     state.update(model=model, encoder=encoder, run=encoder)
@@ -31,6 +34,8 @@ def load(folder, dtype, mode="eager"):
         "threads": torch.get_num_threads(),
         "isa": torch.backends.cpu.get_cpu_capability(),
         "seconds": seconds,
+        "missing": sorted(info["missing_keys"]),
+        "unexpected": sorted(info["unexpected_keys"]),
     }
 
 
