@@ -3,8 +3,8 @@
 use crate::clock;
 use crate::products::{check, numbers};
 use switch_kernels::{
-    activate, attention, experts, reference, rms_norm, Activation, AttentionRow, ExpertWeights, Matrix, RelativeBias,
-    Routes, Values,
+    activate, attention, experts, parallel, reference, rms_norm, Activation, AttentionRow, ExpertWeights, Matrix,
+    RelativeBias, Routes, Values,
 };
 
 const D: usize = 768;
@@ -27,9 +27,31 @@ pub fn run(wanted: &dyn Fn(&str) -> bool) {
             }
         }
     }
+    if wanted("region") {
+        regions();
+    }
     if wanted("pointwise") {
         pointwise();
     }
+}
+
+/// What handing work to the threads costs: a task per thread that does nothing, back to back and after a pause.
+fn regions() {
+    let region = || {
+        parallel::for_each_task(parallel::threads(), |index| {
+            std::hint::black_box(index);
+        })
+    };
+    println!("region of empty tasks, back to back {:20.2} us", clock::best(region) * 1e6);
+    let mut after_pause = Vec::new();
+    for _ in 0..50 {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let start = std::time::Instant::now();
+        region();
+        after_pause.push(start.elapsed().as_secs_f64());
+    }
+    after_pause.sort_by(f64::total_cmp);
+    println!("region of empty tasks, after a pause {:19.2} us (median)", after_pause[25] * 1e6);
 }
 
 fn attend(name: &str, batch: usize, q_len: usize, kv_len: usize) {

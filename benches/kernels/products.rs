@@ -1,7 +1,7 @@
 //! Linear layers of base-8 (d_model 768, d_ff 2048, vocabulary 32128), from one row to a batch.
 
 use crate::clock;
-use switch_kernels::{linear, reference, Matrix, Values};
+use switch_kernels::{linear_with, reference, Matrix, Precision, Values};
 
 pub fn numbers(n: usize) -> Vec<f32> {
     let mut state = 0x2545_f491_4f6c_dd1du64;
@@ -17,11 +17,15 @@ pub fn numbers(n: usize) -> Vec<f32> {
 
 /// Panics unless `found` is `expected` to float32's accuracy.
 pub fn check(name: &str, found: &[f32], expected: &[f32]) {
+    check_to(name, found, expected, 2e-6);
+}
+
+fn check_to(name: &str, found: &[f32], expected: &[f32], tolerance: f64) {
     let square = |x: f64| x * x;
     let error: f64 = found.iter().zip(expected).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
     let norm: f64 = expected.iter().map(|&b| square(f64::from(b))).sum();
     let relative = (error / norm).sqrt();
-    assert!(relative < 2e-6, "{name}: relative error {relative:e}; not timed");
+    assert!(relative < tolerance, "{name}: relative error {relative:e}; not timed");
 }
 
 pub fn run(wanted: &dyn Fn(&str) -> bool) {
@@ -33,27 +37,31 @@ pub fn run(wanted: &dyn Fn(&str) -> bool) {
             if rows > 10_000 && n > 8 {
                 continue;
             }
-            for (store, values) in
-                [("f32", Values::F32(&wide)), ("bf16", Values::Bf16(&bf16)), ("f16", Values::F16(&f16))]
-            {
+            for (store, values, precision) in [
+                ("f32", Values::F32(&wide), Precision::Float32),
+                ("bf16", Values::Bf16(&bf16), Precision::Float32),
+                ("bf16 rounded", Values::Bf16(&bf16), Precision::Bfloat16),
+                ("f16", Values::F16(&f16), Precision::Float32),
+            ] {
                 let name = format!("linear {store} {n}x{cols} to {rows}");
                 if wanted(&name) {
-                    product(&name, n, Matrix::new(values, rows, cols).expect("shape"));
+                    product(&name, precision, n, Matrix::new(values, rows, cols).expect("shape"));
                 }
             }
         }
     }
 }
 
-fn product(name: &str, n: usize, w: Matrix<'_>) {
+fn product(name: &str, precision: Precision, n: usize, w: Matrix<'_>) {
     let x = numbers(n * w.cols);
     let mut y = vec![0.0; n * w.rows];
-    linear(&x, n, w, &mut y).expect("shapes");
+    linear_with(precision, &x, n, w, &mut y).expect("shapes");
     // The first rows of the weights stand for all: the reference is slow.
     let part = w.rows_at(0, w.rows.min(64)).expect("rows");
     let found: Vec<f32> = y.chunks_exact(w.rows).flat_map(|row| row[..part.rows].to_vec()).collect();
-    check(name, &found, &reference::linear(&x, n, part));
-    let time = clock::best(|| linear(&x, n, w, &mut y).expect("shapes"));
+    let tolerance = if precision == Precision::Float32 { 2e-6 } else { 6e-3 };
+    check_to(name, &found, &reference::linear(&x, n, part), tolerance);
+    let time = clock::best(|| linear_with(precision, &x, n, w, &mut y).expect("shapes"));
     let flops = 2e-9 * (n * w.rows * w.cols) as f64;
     let bytes = 1e-9 * (w.values.len() * w.values.element_bytes()) as f64;
     println!("{name:36} {:8.1} GFLOP/s  {:7.1} GB/s of weights  {:9.1} us", flops / time, bytes / time, time * 1e6);

@@ -68,6 +68,29 @@ pub(crate) unsafe fn split_panel<T: Wide>(
     }
 }
 
+/// Copies `count` rows of bfloat16, `stride` elements apart, as left operand of one part: for each step two tiles; rows
+/// past `count` are 0.
+///
+/// # Safety
+/// As [`split_panel`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(crate) unsafe fn copy_panel(from: *const u16, stride: usize, count: usize, len: usize, panel: *mut u8) {
+    for row in 0..SIDE {
+        let to = panel.wrapping_add(row / 16 * TILE + row % 16 * 64);
+        for step in 0..len / DEPTH {
+            // SAFETY: the caller's rows and panel have this size.
+            unsafe {
+                let bits = if row < count {
+                    _mm512_loadu_si512(from.add(row * stride + step * DEPTH).cast())
+                } else {
+                    _mm512_setzero_si512()
+                };
+                _mm512_store_si512(to.add(step * step_bytes(1)).cast(), bits);
+            }
+        }
+    }
+}
+
 /// Packs `len` rows of 32 columns, `stride` elements apart, as right operand that is summed over the rows: for each
 /// 32 rows, for each part, two tiles of 16 columns. The last step is filled up with zeros.
 ///

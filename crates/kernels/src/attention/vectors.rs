@@ -1,5 +1,8 @@
 //! Attention in vectors: scores of a tile as the products of linear layers are made, values with a register tile of its
 //! own.
+//!
+//! One row of 512 queries and keys, 12 heads of 64, one core with AVX-512: 8.9 ms, 90 GFLOP/s. The scores' product sums
+//! only 64 elements per output, which makes summing the lanes dear: packing keys by column would save that. Not tried.
 
 use super::{weigh, AttentionRow};
 use crate::gemm::{self, Tile};

@@ -15,6 +15,9 @@ use std::ops::Range;
 /// Rows of inputs per pass over a panel of weights; their packed form stays in the L2 cache.
 const BLOCK_ROWS: usize = 256;
 
+/// Rows from which it may pay to copy bfloat16 weights.
+const COPY_FROM: usize = 64;
+
 /// Rows from which packing pays.
 fn threshold(values: Values<'_>) -> usize {
     match values {
@@ -105,6 +108,8 @@ unsafe fn product_configured(
     panel: *mut u8,
 ) {
     let cols = block.w.cols;
+    // Rows of weights that fall on the same cache lines, or are read for one product each only, are worth copying.
+    let copy = block.n >= COPY_FROM && ((cols * 2).is_multiple_of(2048) || inputs.parts == 1);
     let mut sums = amx::Block([0.0; SIDE * SIDE]);
     let mut row = 0;
     while row < block.n {
@@ -117,8 +122,8 @@ unsafe fn product_configured(
                 let count = (features.end - feature).min(SIDE);
                 // SAFETY: offsets lie within the operands, as the caller promises.
                 unsafe {
-                    let weights =
-                        panel_of(block.w.values, feature * cols + start, cols, count, len, inputs.parts, panel);
+                    let part = Part { values: block.w.values, start: feature * cols + start, cols, count, len };
+                    let weights = panel_of(part, copy, inputs.parts, panel);
                     let mut r = 0;
                     while r < rows {
                         let height = (rows - r).min(SIDE);
@@ -137,33 +142,28 @@ unsafe fn product_configured(
     }
 }
 
-/// The panel of `count` features from element `start`: the weights themselves, or a copy in `panel`.
-unsafe fn panel_of(
-    values: Values<'_>,
+/// Part of a weight matrix: `count` rows, `cols` apart, of `len` elements from element `start`.
+struct Part<'a> {
+    values: Values<'a>,
     start: usize,
     cols: usize,
     count: usize,
     len: usize,
-    parts: usize,
-    panel: *mut u8,
-) -> Left {
+}
+
+/// Part of the weights as left operand: where they lie, if they are bfloat16 and no `copy` is wanted, or in `panel`.
+unsafe fn panel_of(weights: Part<'_>, copy: bool, parts: usize, panel: *mut u8) -> Left {
+    let Part { values, start, cols, count, len } = weights;
     // SAFETY: the caller's operands hold these rows; `panel` holds `RUN` columns of `SIDE` rows in parts.
     unsafe {
         match values {
-            Values::Bf16(w) if count == SIDE => {
+            Values::Bf16(w) if count == SIDE && !copy => {
                 let first = w.as_ptr().add(start).cast::<u8>();
                 Left { first, second: first.add(16 * cols * 2), stride: cols * 2, step: DEPTH * 2, parts: 1 }
             }
             Values::Bf16(w) => {
-                for row in 0..SIDE {
-                    let to = panel.add(row * RUN * 2).cast::<u16>();
-                    if row < count {
-                        std::ptr::copy_nonoverlapping(w.as_ptr().add(start + row * cols), to, len);
-                    } else {
-                        std::ptr::write_bytes(to, 0, len);
-                    }
-                }
-                Left { first: panel, second: panel.add(16 * RUN * 2), stride: RUN * 2, step: DEPTH * 2, parts: 1 }
+                amx::copy_panel(w.as_ptr().add(start), cols, count, len, panel);
+                Left::split(panel, 1)
             }
             Values::F32(w) => {
                 amx::split_panel(w.as_ptr().add(start), cols, count, len, parts, panel);

@@ -4,8 +4,9 @@
 //! sleeps: an idle process uses no processor. One region runs at a time; a region started while another runs (or inside
 //! one) is done by its caller alone, so nothing waits for anything but work in progress.
 //!
-//! Versions tried, per region of two threads: scoped threads spawned each time, 30-60 us; this pool, 1-3 us while its
-//! workers watch, about 10 us once they sleep.
+//! Measured on two cores: a region of empty tasks costs its caller 0.1 us, since it takes the tasks itself before a worker
+//! comes; after a pause of 2 ms, in which workers went to sleep, 8 us. Versions before this one: scoped threads, spawned
+//! for each region.
 
 use super::watch::Watch;
 use std::any::Any;
