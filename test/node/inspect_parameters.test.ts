@@ -2,8 +2,9 @@ import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { SwitchTransformersConfig } from '../../ts/configuration.js'
-import { count_parameters, type ParameterDimensions, summarize_parameters } from '../../ts/inspect/parameters.js'
+import { summarize_parameters } from '../../ts/inspect/parameters.js'
 import { SIZES, size_config } from '../../ts/inspect/presets.js'
+import { count_parameters, type ParameterDimensions } from '../../ts/models/parameter_count.js'
 
 const PARITY = path.join(import.meta.dirname, '../fixtures/parity')
 

@@ -3,9 +3,9 @@
 import type { SwitchTransformersConfig, SwitchTransformersConfigValues } from '../configuration.js'
 import { to_config } from '../configuration.js'
 import { BackendError, OptionError } from '../errors.js'
-import { count_parameters } from '../inspect/parameters.js'
 import { show } from '../utils/json.js'
 import { check_option_names, type DtypeName, to_dtype } from './options.js'
+import { count_parameters } from './parameter_count.js'
 
 export interface MemoryOptions {
   /** What weights are kept as. `auto`, the default: what the config says its checkpoint holds, else float32. */
