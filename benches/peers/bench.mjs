@@ -49,7 +49,8 @@ const { values: options } = parseArgs({
 require_build()
 const python = peers_python()
 const say = (text) => console.error(text)
-const cases = CASES.filter(({ name }) => name.includes(options.case))
+const plain = (text) => text.replaceAll('×', 'x')
+const cases = CASES.filter(({ name }) => plain(name).includes(plain(options.case)))
 const scratch = mkdtempSync(join(tmpdir(), 'switch-transformers-compare-'))
 const env = options.threads === undefined ? {} : thread_variables(options.threads)
 const script = (name) => [join(root, 'benches/peers', name)]

@@ -87,7 +87,7 @@ export function report({ results, machine, versions, load, options }) {
   const failures = results
     .filter(({ compile }) => compile && !compile.ready)
     .map(({ dtype, item, compile }) => `- compiled, ${dtype}, ${item.name}: ${compile.reason}`)
-  const flags = process.argv.slice(2)
+  const flags = process.argv.slice(2).map((flag) => (flag.includes(' ') ? `'${flag}'` : flag))
   const text = `# Ours and PyTorch transformers, base-8 (619 M parameters, randomly initialised)
 
 ${table}
