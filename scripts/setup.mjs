@@ -13,9 +13,10 @@ export async function setup() {
     throw new StepError(`Node ${process.versions.node} is too old: ${OLDEST_NODE.join('.')} or later is needed`)
   }
   await step('npm packages', { inputs: ['package-lock.json'], outputs: ['node_modules/.package-lock.json'] }, () => {
-    // Whoever ran npm install already has them.
+    // Beside packages that are there already, changing only what differs. The lock file stays as it is: npm would drop
+    // other platforms' binaries from it.
     if (existsSync(join(root, 'node_modules/.package-lock.json')))
-      run('npm', ['install', '--no-audit', '--no-fund', '--loglevel=error'])
+      run('npm', ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error'])
     else run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'])
   })
   // Imported late: they need the packages.
