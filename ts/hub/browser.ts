@@ -2,13 +2,13 @@
 
 import { OptionError } from '../errors.js'
 import { UrlRepository } from './browser/folder.js'
-import { web_remote } from './browser/remote.js'
-import { BrowserRepository } from './browser/repository.js'
-import { clear_stored, list_stored, Store } from './browser/store.js'
 import { check_file_name, check_repository_name, check_revision, quote } from './names.js'
 import type { HubPlatform } from './platform.js'
 import type { RequestSettings } from './request.js'
 import type { RepositoryOptions } from './types.js'
+
+/** Loaded by those who use a hub: files under an address of one's own need none of it. */
+const hub = () => import('./browser/hub.js')
 
 export const browser_platform: HubPlatform = {
   async open_repository(name_or_path, options) {
@@ -21,14 +21,13 @@ export const browser_platform: HubPlatform = {
 
     check_repository_name(name_or_path)
     if (options.revision !== undefined) check_revision(options.revision)
-    const remote = web_remote(settings, name_or_path, options.revision ?? 'main')
-    return BrowserRepository.open(name_or_path, remote, new Store(settings.endpoint), settings, given)
+    return (await hub()).open_hub_repository(name_or_path, settings, given)
   },
 
-  list_cached: () => list_stored(),
+  list_cached: async () => (await hub()).list_stored(),
   async clear_cached(name) {
     check_repository_name(name)
-    return clear_stored(name)
+    return (await hub()).clear_stored(name)
   },
 }
 

@@ -14,7 +14,7 @@ import { show } from '../utils/json.js'
 import { BackendHandle } from './handle.js'
 import { engine_options, load_model, type ModelOptions, type PretrainedOptions } from './loading.js'
 import { check_option_names } from './options.js'
-import { type SaveOptions, save_model } from './saving.js'
+import type { SaveOptions } from './saving.js'
 
 export type ModelInfo = Operations['model_info']['reply']
 
@@ -163,6 +163,8 @@ export abstract class PreTrainedModel<Inputs = never, Output = unknown> extends 
    */
   async save_pretrained(save_directory: string, options: SaveOptions = {}): Promise<void> {
     const { architecture } = this.#info
+    // A chunk of its own: browsers never save.
+    const { save_model } = await import('./saving.js')
     await save_model(this.handle, save_directory, this.config, this.generation_config, architecture, options)
   }
 

@@ -58,9 +58,11 @@ export async function read_tokenizer_files(
   }
   const spiece = await read('spiece.model')
   if (spiece === null) throw await absent()
+  // A chunk of its own: few checkpoints come without a tokenizer.json.
+  const model = (await import('./spiece.js')).parse_spiece(spiece, 'spiece.model')
   // A SentencePiece model without a tokenizer.json is T5's, whatever class is named: it says nothing of cutting.
   return {
-    files: { definition: t5_definition_of_spiece(spiece, 'spiece.model', config), ...beside },
+    files: { definition: t5_definition_of_spiece(model, 'spiece.model', config), ...beside },
     tokenizer_class: 'T5Tokenizer',
   }
 }

@@ -5,7 +5,7 @@
 
 import { Field } from './field.js'
 import type { ConfigFiles, Role } from './special_tokens.js'
-import { parse_spiece } from './spiece.js'
+import type { parse_spiece } from './spiece.js'
 
 export const T5_ROLES: Partial<Record<Role, string>> = { eos_token: '</s>', unk_token: '<unk>', pad_token: '<pad>' }
 
@@ -28,9 +28,9 @@ export function t5_definition(definition: Field, config: Field): Field {
   )
 }
 
-/** The definition that T5's tokenizer has, given a spiece.model, whose vocabulary lacks the sentinels. */
-export function t5_definition_of_spiece(bytes: Uint8Array, file: string, config: Field): Field {
-  const { vocab, symbols, charsmap } = parse_spiece(bytes, file)
+/** The definition that T5's tokenizer has, given what a spiece.model says, whose vocabulary lacks the sentinels. */
+export function t5_definition_of_spiece(model: ReturnType<typeof parse_spiece>, file: string, config: Field): Field {
+  const { vocab, symbols, charsmap } = model
   const sentinels = extra_ids(config)
     .reverse()
     .map((content): [string, number] => [content, 0])
