@@ -72,6 +72,8 @@ export default defineConfig({
         },
       },
       browser,
+      // Driven from Node, and with frames to count: after the others.
+      { extends: true, test: { name: 'demo', include: ['test/demo/**/*.test.ts'], sequence: { groupOrder: 4 } } },
     ],
   },
 })
