@@ -1,29 +1,21 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { gzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
-import budgets from './budgets.json'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
-const module_path = `${root}dist/switch_transformers.wasm`
 
-describe('budgets', () => {
-  it.each(Object.entries(budgets))('%s stays within its budget', (file, { gzip_bytes }) => {
-    expect(gzipSync(readFileSync(root + file), { level: 9 }).length).toBeLessThanOrEqual(gzip_bytes)
-  })
-})
+/** The module's text, disassembled, and the instructions in it. */
+function disassembled(file: string) {
+  const tool = `${root}node_modules/binaryen/bin/wasm-dis`
+  const options = { encoding: 'utf8' as const, maxBuffer: 1 << 30 }
+  const text = execFileSync(process.execPath, [tool, '--all-features', root + file], options)
+  return { text, opcodes: new Set(text.match(/\b[a-z]\w+\.[a-z][\w.]*/g)) }
+}
 
 describe('the default WASM module', () => {
-  const text = execFileSync(
-    process.execPath,
-    [`${root}node_modules/binaryen/bin/wasm-dis`, '--all-features', module_path],
-    {
-      encoding: 'utf8',
-      maxBuffer: 1 << 30,
-    },
-  )
-  const opcodes = new Set(text.match(/\b[a-z]\w+\.[a-z]\w*/g))
+  const module_path = `${root}dist/switch_transformers.wasm`
+  const { text, opcodes } = disassembled('dist/switch_transformers.wasm')
 
   it('uses SIMD128', () => {
     expect([...opcodes]).toContain('f32x4.mul')
@@ -41,5 +33,26 @@ describe('the default WASM module', () => {
   it('imports nothing but what its glue gives', async () => {
     const imports = WebAssembly.Module.imports(await WebAssembly.compile(readFileSync(module_path)))
     expect(new Set(imports.map(({ module }) => module))).toEqual(new Set(['./switch_transformers_bg.js']))
+  })
+})
+
+describe('the module with threads', () => {
+  const { text, opcodes } = disassembled('dist/switch_transformers_threads.wasm')
+
+  it('waits and notifies over shared memory that it is given', () => {
+    expect([...opcodes]).toEqual(expect.arrayContaining(['f32x4.mul', 'memory.atomic.wait32', 'memory.atomic.notify']))
+    expect(text).toMatch(/\(import "[^"]*" "memory" \(memory [^)]*shared/)
+  })
+
+  it('has no relaxed SIMD', () => {
+    expect([...opcodes].filter((opcode) => /relaxed|_dot_i8x16_i7x16/.test(opcode))).toEqual([])
+  })
+})
+
+describe('the module with relaxed SIMD', () => {
+  const { opcodes } = disassembled('dist/switch_transformers_relaxed.wasm')
+
+  it('fuses multiplication and addition, and has threads', () => {
+    expect([...opcodes]).toEqual(expect.arrayContaining(['f32x4.relaxed_madd', 'memory.atomic.wait32']))
   })
 })
