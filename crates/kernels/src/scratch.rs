@@ -10,7 +10,7 @@ thread_local! {
 
 /// Buffers kept per thread, and the size past which one is given back rather than kept.
 const MAX_KEPT: usize = 8;
-const MAX_KEPT_ELEMENTS: usize = 16 << 20;
+const MAX_KEPT_ELEMENTS: usize = 4 << 20;
 
 /// A buffer of float32 with unspecified contents, aligned to a cache line, returned to its thread when dropped.
 pub(crate) struct Scratch {

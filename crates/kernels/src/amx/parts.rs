@@ -172,13 +172,14 @@ fn upper_halves(x: [__m512; 2]) -> __m512i {
 }
 
 /// Packs 32 columns of up to 32 rows as right operand that is summed over the columns: for each part two tiles, in
-/// which a row holds a pair of columns of 16 rows. Rows past `rows` are 0.
+/// which a row holds a pair of columns of 16 rows. Rows past `rows` are 0; of 16 rows or fewer only the first tile of
+/// each part is written.
 ///
 /// # Safety
 /// The rows hold 32 elements, and `to` a step, aligned to 64 bytes. The machine has AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 pub(crate) unsafe fn pack_step(x: *const f32, stride: usize, rows: usize, parts: usize, to: *mut u8) {
-    for half in 0..2 {
+    for half in 0..rows.div_ceil(16) {
         let mut from = [ZEROS.as_ptr(); 16];
         for (row, from) in (half * 16..rows).zip(&mut from) {
             *from = x.wrapping_add(row * stride);

@@ -100,6 +100,7 @@ impl Head<'_> {
             // SAFETY: as above; the output has these queries and columns.
             unsafe {
                 amx::split_panel(row.q.as_ptr().add(first * width + column), width, some.len(), head_dim, parts, panel);
+                // The last block's columns past the last key are unspecified; `weigh` sets them to 0.
                 for block in 0..seen {
                     let to = scores.as_mut_ptr().add(block * SIDE);
                     amx::multiply(&left, &keys_of(block), depth, true, to, stride * 4);

@@ -21,8 +21,8 @@ const COPY_FROM: usize = 64;
 /// Rows from which packing pays.
 fn threshold(values: Values<'_>) -> usize {
     match values {
-        Values::Bf16(_) => 16,
-        _ => 64,
+        Values::Bf16(_) => 5,
+        _ => 32,
     }
 }
 
