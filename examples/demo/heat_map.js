@@ -113,13 +113,17 @@ export class HeatMap {
     this.#tooltip.show(cell, ...this.#describe(place))
   }
 
-  /** What the cell means, in two lines, and the cells of its layer that the same expert took. */
+  /** What the cell means, in two lines, and which cells are to be marked: those of its layer that its expert took. */
   #describe([row, column]) {
     const { label, routes } = this.#rows[row]
     const where = `In ${this.#stack} layer ${this.#layers[column]}`
     if (routes[column] === DROPPED) {
       const room = `${this.#capacity} ${this.#capacity === 1 ? 'token' : 'tokens'}`
-      return [`“${label}” was dropped`, `${where} its expert had room for ${room} and was full.`, []]
+      return [
+        `“${label}” was dropped`,
+        `${where} its expert had room for ${room} and was full.`,
+        [this.#cell_at([row, column])],
+      ]
     }
     const same = this.#same([row, column])
     const others = same.filter((other) => other !== row).map((other) => this.#rows[other].label)

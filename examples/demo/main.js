@@ -31,14 +31,11 @@ async function pronouncer_for(wanted) {
   if (loaded.capacity !== wanted) {
     const before = loaded.pronouncer
     const pronouncer = before
-      .catch(() => null)
       .then((old) => old?.dispose())
+      .catch(() => {})
       .then(() => load_pronouncer(wanted, show_progress))
     loaded = { capacity: wanted, pronouncer }
-    // What failed is tried again with the next word.
-    pronouncer.catch(() => {
-      if (loaded.pronouncer === pronouncer) loaded = { capacity: undefined, pronouncer: Promise.resolve(null) }
-    })
+    pronouncer.catch(() => forget(pronouncer))
     status.textContent = 'Loading the model'
     progress.value = 0
     progress.hidden = false
@@ -47,6 +44,11 @@ async function pronouncer_for(wanted) {
     })
   }
   return loaded.pronouncer
+}
+
+/** Lets the next word load the model anew: this one could not be loaded, or failed at work. */
+function forget(pronouncer) {
+  if (loaded.pronouncer === pronouncer) loaded.capacity = undefined
 }
 
 function show_progress(percent) {
@@ -66,6 +68,7 @@ async function run() {
     await show(pronouncer, word.value.trim().toLowerCase(), signal)
   } catch (error) {
     if (signal.aborted) return
+    forget(loaded.pronouncer)
     status.textContent = 'Failed'
     problem.textContent = `${error.code ?? error.name}: ${error.message}`
     problem.hidden = false
@@ -91,7 +94,7 @@ async function show(pronouncer, text, signal) {
   }
   const time = `${Math.round(performance.now() - start)} ms`
   const loss =
-    dropped === 0 ? 'no token was dropped' : `${dropped} ${dropped === 1 ? 'token was' : 'tokens were'} dropped`
+    dropped === 0 ? 'no token was dropped' : `tokens were dropped ${dropped === 1 ? 'once' : `${dropped} times`}`
   status.textContent = `“${text}”: ${sounds} ${sounds === 1 ? 'sound' : 'sounds'} in ${time}; ${loss}`
 }
 

@@ -139,7 +139,7 @@ describe('the demo page', () => {
       expect(dropped).toBeGreaterThan(0)
       expect((await cells_of(page, 'encoder')).map(([, ...cells]) => cells)).toEqual(shown(native.encoder))
       expect(await loads_of(page, 'encoder')).toEqual(counted(native.encoder))
-      expect(await page.locator('#status').textContent()).toContain(`${dropped} tokens were dropped`)
+      expect(await page.locator('#status').textContent()).toContain(`tokens were dropped ${dropped} times`)
       const cell = grid(page, 'encoder').getByRole('gridcell', { name: 'dropped' }).first()
       await cell.hover()
       expect(await page.getByRole('tooltip').textContent()).toMatch(/was dropped.*room for 1 token and was full/)
@@ -218,6 +218,13 @@ describe('the demo page', () => {
       await page.unroute('**/model.safetensors')
       expect(await pronounce(page, 'hello')).toBe('HH EH1 L OW0')
       expect(await page.getByRole('alert').count()).toBe(0)
+
+      // Another model, whose configuration is not one.
+      await page.route('**/config.json', (route) => route.fulfill({ json: { num_experts: -1 } }))
+      await page.getByLabel('Room per expert').selectOption('2')
+      await page.getByRole('alert').getByText('INVALID_CONFIG: ').waitFor()
+      await page.unroute('**/config.json')
+      expect(await pronounce(page, 'again')).toBe((await native_routes('again', 2)).text)
     } finally {
       await context.close()
     }
