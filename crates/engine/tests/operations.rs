@@ -140,3 +140,27 @@ fn inputs_that_make_no_sense_are_named() {
     let request = json!({ "model": model, "outputs": ["logits"] });
     assert_eq!(run("model_forward", request, vec![torn]).unwrap_err().code, "INVALID_INPUT");
 }
+
+#[test]
+fn padding_changes_nothing_under_any_policy() {
+    for policy in ["reference", "dropless", "original"] {
+        let request = json!({
+            "config": config(), "seed": 3, "architecture": "SwitchTransformersForConditionalGeneration",
+            "routing": { "type": policy },
+        });
+        let model = run("model_init", request, Vec::new()).unwrap().0["model"].clone();
+        let generate = |tensors: Vec<Tensor>| {
+            let options = json!({ "max_new_tokens": 6, "decoder_start_token_id": 0, "eos_token_id": null });
+            let start = json!({ "model": model, "options": options });
+            let session = run("generation_start", start, tensors).unwrap().0["session"].clone();
+            run("generation_step", json!({ "session": session, "max_steps": 9 }), Vec::new()).unwrap();
+            run("generation_finish", json!({ "session": session }), Vec::new()).unwrap().1.remove(0)
+        };
+        let row = [7, 9, 30, 12];
+        let alone = generate(vec![Tensor::from_i32("input_ids", &[1, 4], &row)]);
+        let padded = [row.as_slice(), &[44, 45, 46]].concat();
+        let mask = Tensor::from_i32("attention_mask", &[1, 7], &[1, 1, 1, 1, 0, 0, 0]);
+        let beside_padding = generate(vec![Tensor::from_i32("input_ids", &[1, 7], &padded), mask]);
+        assert_eq!(alone, beside_padding, "{policy}");
+    }
+}

@@ -156,8 +156,9 @@ fn trimmed(
     mask: Option<Vec<u8>>,
 ) -> Result<(Vec<u32>, Rows), Failure> {
     let original = matches!(model.policy(), switch_model::RoutingPolicy::Original { .. });
-    let Some(mask) = mask.filter(|_| !original || rows.is_empty()) else {
-        return Ok((rows.concat(), Rows::rectangle(rows.len(), cols, None)?));
+    let mask = match mask {
+        Some(mask) if !original => mask,
+        mask => return Ok((rows.concat(), Rows::rectangle(rows.len(), cols, mask)?)),
     };
     let (mut tokens, mut kept, mut lens) = (Vec::new(), Vec::new(), Vec::new());
     for (ids, mask) in rows.iter().zip(mask.chunks_exact(cols)) {
