@@ -71,6 +71,14 @@ function row(result, machine) {
 
 const markdown = (rows) => rows.map((cells) => `| ${cells.join(' | ')} |`).join('\n')
 
+/** What to make of figures that were taken while others used the machine. */
+function busy_note(options) {
+  if (options['cpu-time'] && options.threads === '1') {
+    return 'Others used it meanwhile; processor time of one thread hardly depends on that.'
+  }
+  return 'Others used it meanwhile: rates are too low, and ratios flatter the side whose threads wait less for each other (repeat with --threads 1 --cpu-time, or on an idle machine).'
+}
+
 export function report({ results, machine, versions, load, options }) {
   const head = [
     '',
@@ -92,7 +100,7 @@ export function report({ results, machine, versions, load, options }) {
 
 ${table}
 
-Machine: ${describe_machine()}. Load average when it began: ${load.toFixed(1)}${load > 0.7 ? ' (others used it meanwhile: ratios say more than rates)' : ''}.
+Machine: ${describe_machine()}. Load average when it began: ${load.toFixed(1)}${load > 0.7 ? `. ${busy_note(options)}` : '.'}
 Limits measured in the same run, all threads: ${units.map(([name, rate]) => `${name} ${rate.toFixed(0)}`).join(', ')} GFLOP/s or GOP/s; memory read ${machine.memory_read.toFixed(1)} GB/s.
 Versions: switch-transformers ${versions.ours.version} (${versions.ours.isa}, ${versions.ours.threads} threads), transformers ${versions.peer.version}, torch ${versions.peer.torch} (${versions.peer.isa}, ${versions.peer.threads} threads), Node ${process.versions.node}.
 Command: \`npm run bench:peers${flags.length > 0 ? ` -- ${flags.join(' ')}` : ''}\`, ${new Date().toISOString().slice(0, 10)}.
