@@ -28,6 +28,9 @@ function peak(machine, kind) {
   return units.reduce((best, unit) => (best && best[1] >= unit[1] ? best : unit), undefined)
 }
 
+/** A fraction of a limit; over 1 only where the limit's measurement was disturbed, and then no bar is called met. */
+const share = (value, bar) => (value > 1 ? `${value.toFixed(2)} (limit measured too low)` : against(value, bar, 2))
+
 const against = (value, bar, digits) =>
   bar === undefined ? value.toFixed(digits) : `${value.toFixed(digits)} (bar ${bar}${value >= bar ? '' : ', missed'})`
 
@@ -42,12 +45,12 @@ function fraction({ dtype, item, config, times }, machine) {
     const [unit, rate] = peak(machine, dtype) ?? peak(machine, 'float32')
     const found = encode_flop(config, item.rows, item.tokens) / times.medians.ours / 1e6
     const bar = item.rows === 1 && item.tokens === 512 ? BARS[dtype]?.prefill : undefined
-    return `${found.toFixed(0)} GFLOP/s, ${against(found / rate, bar, 2)} of ${unit}`
+    return `${found.toFixed(0)} GFLOP/s, ${share(found / rate, bar)} of ${unit}`
   }
   const bytes = decode_bytes(config, dtype === 'float32' ? 4 : 2, experts_hit(config, item.rows))
   const found = bytes / times.step.ours / 1e6
   const bar = item.rows === 1 ? BARS[dtype]?.decode : undefined
-  return `${times.step.ours.toFixed(1)} ms a step, ${found.toFixed(1)} GB/s, ${against(found / machine.memory_read, bar, 2)} of memory`
+  return `${times.step.ours.toFixed(1)} ms a step, ${found.toFixed(1)} GB/s, ${share(found / machine.memory_read, bar)} of memory`
 }
 
 function row(result, machine) {
