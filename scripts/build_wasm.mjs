@@ -176,7 +176,10 @@ function make_glue() {
   code = replaced(code, /memory: memory \|\| new WebAssembly\.Memory\(\{.*?\}\)/, 'memory')
   code = replaced(code, /new URL\('\w+\.wasm', import\.meta\.url\)/, 'undefined')
   for (const artefact of ARTEFACTS) {
-    const module = new WebAssembly.Module(readFileSync(join(root, module_file(artefact))))
+    const bytes = readFileSync(join(root, module_file(artefact)))
+    // Node 20 knows no relaxed SIMD and cannot read that form; newer ones check it.
+    if (artefact.form === 'relaxed' && !WebAssembly.validate(bytes)) continue
+    const module = new WebAssembly.Module(bytes)
     const unknown = WebAssembly.Module.imports(module).find(({ name }) => !code.includes(name))
     if (unknown) throw new StepError(`the glue of "threads" does not do for "${artefact.form}": no ${unknown.name}`)
   }
