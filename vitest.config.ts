@@ -45,7 +45,12 @@ const browser = {
 }
 
 /** What measures time or memory: run last and one at a time, since the other suites would be measured too. */
-const measuring = ['test/node/event_loop.test.ts', 'test/node/dispose_memory.test.ts', 'test/node/abort_leaks.test.ts']
+const measuring = [
+  'test/node/event_loop.test.ts',
+  'test/node/dispose_memory.test.ts',
+  'test/node/abort_leaks.test.ts',
+  'test/node/browser_memory.test.ts',
+]
 
 export default defineConfig({
   test: {

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import { Worker } from 'node:worker_threads'
+import { type TransferListItem, Worker } from 'node:worker_threads'
 
 import type { NativeBinding } from './contract.js'
 import { as_binding } from './native_addon.js'
@@ -21,7 +21,8 @@ function worker_port(url: string | URL | undefined): WorkerPort {
   // Flags of the process, such as --input-type, are about its own script.
   const worker = new Worker(script, { execArgv: [] })
   return {
-    post: (message, transfer) => worker.postMessage(message, transfer),
+    // The global ports are Node's own, which its types do not say.
+    post: (message, transfer) => worker.postMessage(message, transfer as TransferListItem[]),
     listen(on_message, on_failure) {
       worker.on('message', (message: FromWorker) => on_message(message))
       worker.on('error', on_failure)

@@ -2,8 +2,8 @@
 
 import { BackendError, DisposedError, from_wire, InternalError } from '../errors.js'
 import type { Backend, OperationName, Operations, Source, WireTensor } from './contract.js'
-import type { FromWorker, SharedModule, WasmOrigin, WorkerPort } from './wasm_protocol.js'
-import { start_helpers, with_helpers } from './wasm_threads.js'
+import type { FromWorker, WasmOrigin, WorkerPort } from './wasm_protocol.js'
+import { type Helpers, start_helpers, with_helpers } from './wasm_threads.js'
 
 interface Pending {
   resolve(value: { reply: never; tensors: WireTensor[] }): void
@@ -107,17 +107,20 @@ export class WasmBackend implements Backend {
   #open(on_end: (error: Error) => void): Promise<WorkerPort> {
     return new Promise((resolve, reject) => {
       const port = this.#start_worker()
+      const helpers = start_helpers(this.#start_worker, this.#threads - 1, on_end)
       let ready = false
       const ended = (error: Error) => {
         if (ready) on_end(error)
         else reject(error)
+        helpers.terminate()
         void port.terminate().catch(() => {})
       }
       port.listen(
         (message) => {
           if (message.type === 'ready') {
             ready = true
-            resolve(message.shared === undefined ? port : this.#join(port, message.shared, on_end))
+            if (!message.has_threads) helpers.terminate()
+            resolve(message.has_threads && this.#threads > 1 ? this.#join(port, helpers) : port)
           } else if (message.type === 'failed') {
             ended(from_wire(message.message))
           } else if (message.type !== 'helping') {
@@ -127,17 +130,17 @@ export class WasmBackend implements Backend {
         (error) => ended(new InternalError(`The WASM worker ended: ${error.message}`, { cause: error })),
       )
       port.ref?.()
-      port.post({ type: 'init', origin: this.#origin, threads: this.#threads })
+      port.post({ type: 'init', origin: this.#origin, helpers: helpers.ports }, helpers.ports)
     })
   }
 
-  /** Starts the helpers of a module and tells it how many there are. */
-  async #join(port: WorkerPort, shared: SharedModule, on_end: (error: Error) => void): Promise<WorkerPort> {
-    const helpers = await start_helpers(this.#start_worker, this.#threads - 1, shared, on_end)
-    const request = JSON.stringify({ threads: 1 + helpers.length } satisfies Operations['set_threads']['request'])
+  /** Waits for a module's helpers and tells it how many there are. */
+  async #join(port: WorkerPort, helpers: Helpers): Promise<WorkerPort> {
+    const started = await helpers.started()
+    const request = JSON.stringify({ threads: 1 + started.length } satisfies Operations['set_threads']['request'])
     // Nobody waits for the answer: calls are served in order.
     port.post({ type: 'call', id: 0, name: 'set_threads', request, tensors: [], sources: [] })
-    return with_helpers(port, helpers)
+    return with_helpers(port, started)
   }
 
   #receive(message: Exclude<FromWorker, { type: 'ready' | 'failed' | 'helping' }>): void {

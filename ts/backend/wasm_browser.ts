@@ -30,13 +30,20 @@ export async function compile_in_browser({
   return is_wasm ? WebAssembly.compileStreaming(response) : WebAssembly.compile(await response.arrayBuffer())
 }
 
+/** What is read comes through an array of its own, which is kept small. */
+const READ_BYTES = 2 ** 20
+
 export function open_in_browser({ name, blob }: Source): OpenSource {
   if (blob === undefined) throw new Error('it has no blob to read from')
   if (typeof FileReaderSync === 'undefined') throw new Error(`${name} can be read in workers only`)
   const reader = new FileReaderSync()
   return {
-    read: (offset, into) =>
-      into.set(new Uint8Array(reader.readAsArrayBuffer(blob.slice(offset, offset + into.length)))),
+    read(offset, into) {
+      for (let at = 0; at < into.length; at += READ_BYTES) {
+        const end = Math.min(at + READ_BYTES, into.length)
+        into.set(new Uint8Array(reader.readAsArrayBuffer(blob.slice(offset + at, offset + end))), at)
+      }
+    },
     close: () => {},
   }
 }

@@ -12,21 +12,25 @@ export interface WasmOrigin {
   module?: WebAssembly.Module
 }
 
-/** A module whose memory is shared: what other workers need to lend themselves to it. */
+/**
+ * A module whose memory is shared: what other workers need to lend themselves to it. It goes from worker to worker: a
+ * page that has once seen the memory keeps it until its garbage is collected.
+ */
 export interface SharedModule {
   module: WebAssembly.Module
   memory: WebAssembly.Memory
 }
 
 export type ToWorker =
-  /** `threads` above 1: the answer brings the module along, if its memory is shared. */
-  | { type: 'init'; origin: WasmOrigin; threads: number }
-  /** Lend yourself to the kernels of a module that runs in another worker, for ever. */
-  | ({ type: 'help' } & SharedModule)
+  /** `helpers` wait for a {@link SharedModule}, each at the other end of its port. */
+  | { type: 'init'; origin: WasmOrigin; helpers: MessagePort[] }
+  /** Lend yourself, for ever, to the kernels of the module that comes through the port. */
+  | { type: 'help'; port: MessagePort }
   | { type: 'call'; id: number; name: OperationName; request: string; tensors: WireTensor[]; sources: Source[] }
 
 export type FromWorker =
-  | { type: 'ready'; shared?: SharedModule }
+  /** `has_threads`: the helpers have been sent the module. */
+  | { type: 'ready'; has_threads?: boolean }
   | { type: 'helping' }
   /** The module could not be started, or a helper failed; `message` is the JSON of `WireError`. */
   | { type: 'failed'; message: string }
@@ -38,7 +42,7 @@ export type FromWorker =
 
 /** A worker, whichever runtime it is of. */
 export interface WorkerPort {
-  post(message: ToWorker, transfer?: ArrayBuffer[]): void
+  post(message: ToWorker, transfer?: (ArrayBuffer | MessagePort)[]): void
   listen(on_message: (message: FromWorker) => void, on_failure: (error: Error) => void): void
   terminate(): Promise<void>
   /** Keeps the process alive while a call is under way, and lets it end otherwise. Nothing to do in a browser. */

@@ -2,7 +2,7 @@
 
 import type { Reply, Source, WasmBinding } from './contract.js'
 import { help_wasm_instance, start_wasm_instance, type WasmInstance } from './wasm_instance.js'
-import type { FromWorker, ToWorker, WasmOrigin } from './wasm_protocol.js'
+import type { FromWorker, SharedModule, ToWorker, WasmOrigin } from './wasm_protocol.js'
 
 /** A source that can be read here and now. */
 export interface OpenSource {
@@ -66,7 +66,8 @@ export function serve(host: ServeHost): (message: ToWorker) => void {
       instance = host.compile(message.origin).then((module) => start_wasm_instance(module))
       try {
         const { module, shared_memory: memory } = await instance
-        host.post({ type: 'ready', ...(memory && message.threads > 1 && { shared: { module, memory } }) }, [])
+        if (memory) for (const port of message.helpers) port.postMessage({ module, memory } satisfies SharedModule)
+        host.post({ type: 'ready', has_threads: memory !== undefined }, [])
       } catch (error) {
         host.post({ type: 'failed', message: wire_message(error) ?? unavailable(error) }, [])
       }
@@ -74,7 +75,7 @@ export function serve(host: ServeHost): (message: ToWorker) => void {
     }
     if (message.type === 'help') {
       try {
-        await help_wasm_instance(message, () => host.post({ type: 'helping' }, []))
+        await help_wasm_instance(await first_message(message.port), () => host.post({ type: 'helping' }, []))
       } catch (error) {
         const text = `a thread failed (${error instanceof Error ? error.message : String(error)})`
         host.post({ type: 'failed', message: JSON.stringify({ code: 'INTERNAL', message: text }) }, [])
@@ -110,6 +111,15 @@ export function serve(host: ServeHost): (message: ToWorker) => void {
   return (message) => {
     turn = turn.then(() => answer(message))
   }
+}
+
+function first_message(port: MessagePort): Promise<SharedModule> {
+  return new Promise((resolve) => {
+    port.onmessage = ({ data }) => {
+      port.close()
+      resolve(data)
+    }
+  })
 }
 
 function over_bytes(bytes: Uint8Array): OpenSource {

@@ -69,7 +69,7 @@ async function read_json(settings: RequestSettings, url: URL, init: RequestInit,
       const message = `The answer of ${url.host} about ${describe(subject)} is larger than ${MAX_JSON_BYTES} bytes.`
       throw new HubError('HUB_NETWORK', message)
     }
-    chunks.push(chunk as Uint8Array<ArrayBuffer>)
+    chunks.push(chunk.slice())
   }
   const text = await new Blob(chunks).text()
   try {
@@ -85,7 +85,8 @@ async function read_json(settings: RequestSettings, url: URL, init: RequestInit,
 }
 
 /**
- * One attempt: the answer with its headers, status below 400. Its body fails with `Passing` when the connection breaks
+ * One attempt: the answer with its headers, status below 400. A chunk of its body is good until the next one is asked
+ * for, where it is overwritten. The body fails with `Passing` when the connection breaks
  * or stalls, and with an `AbortError` when the caller's signal fires.
  */
 export async function request(
@@ -134,7 +135,7 @@ export async function request(
       return response
     }
     begun = true
-    const reader = response.body.getReader()
+    const reader = settings.raw_http ? response.body.getReader() : reader_of(response.body)
     const body = new ReadableStream<Uint8Array<ArrayBuffer>>(
       {
         async pull(stream) {
@@ -143,7 +144,7 @@ export async function request(
             arm()
             const { done, value } = await reader.read()
             disarm()
-            if (!done) return stream.enqueue(value)
+            if (!done) return stream.enqueue(value as Uint8Array<ArrayBuffer>)
             finish()
             stream.close()
           } catch (error) {
@@ -163,6 +164,31 @@ export async function request(
   } catch (error) {
     finish()
     throw explain(error)
+  }
+}
+
+const CHUNK_BYTES = 2 ** 18
+
+/**
+ * Reads into the same buffer again and again where the engine can, in browsers: the garbage of a large download, one array per
+ * chunk, would take as much memory as the file.
+ */
+function reader_of(body: ReadableStream<Uint8Array>): {
+  read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>
+} {
+  let reader: ReadableStreamBYOBReader
+  try {
+    reader = body.getReader({ mode: 'byob' })
+  } catch {
+    return body.getReader()
+  }
+  let buffer = new ArrayBuffer(CHUNK_BYTES)
+  return {
+    async read() {
+      const { done, value } = await reader.read(new Uint8Array(buffer))
+      if (value !== undefined) buffer = value.buffer
+      return { done, value }
+    },
   }
 }
 

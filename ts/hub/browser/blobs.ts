@@ -4,15 +4,45 @@ import type { Source } from '../../backend/contract.js'
 import { DisposedError, FileError } from '../../errors.js'
 import type { Sink } from '../transfer.js'
 
-/** Chunks are handed to the browser in pieces of this size: it may keep blobs on disk, arrays never. */
-const PIECE_BYTES = 16 * 1024 * 1024
+/** Bytes are handed to the browser in pieces of this size: it may keep blobs on disk, arrays never. */
+export const PIECE_BYTES = 16 * 2 ** 20
+
 /** There in workers only, and not in TypeScript's types for pages. */
 declare const FileReaderSync: { new (): { readAsArrayBuffer(blob: Blob): ArrayBuffer } } | undefined
 
+/** Gathers chunks, which may be overwritten by the next ones, in one buffer that is used again and again. */
+export class PieceBuffer {
+  #buffer = new Uint8Array(2 ** 16)
+  #size = 0
+
+  get size(): number {
+    return this.#size
+  }
+
+  add(bytes: Uint8Array): void {
+    const size = this.#size + bytes.length
+    if (size > this.#buffer.length) {
+      const larger = new Uint8Array(Math.max(size, Math.min(2 * this.#buffer.length, PIECE_BYTES)))
+      larger.set(this.#buffer.subarray(0, this.#size))
+      this.#buffer = larger
+    }
+    this.#buffer.set(bytes, this.#size)
+    this.#size = size
+  }
+
+  clear(): void {
+    this.#size = 0
+  }
+
+  /** What has been gathered; it stays. */
+  blob(): Blob {
+    return new Blob([this.#buffer.subarray(0, this.#size)])
+  }
+}
+
 export class BlobSink implements Sink {
   #pieces: Blob[] = []
-  #chunks: Uint8Array<ArrayBuffer>[] = []
-  #pending = 0
+  readonly #pending = new PieceBuffer()
   #size = 0
 
   get size(): number {
@@ -20,16 +50,14 @@ export class BlobSink implements Sink {
   }
 
   async write(chunk: Uint8Array): Promise<void> {
-    this.#chunks.push(chunk as Uint8Array<ArrayBuffer>)
-    this.#pending += chunk.length
+    this.#pending.add(chunk)
     this.#size += chunk.length
-    if (this.#pending >= PIECE_BYTES) this.#hand_over()
+    if (this.#pending.size >= PIECE_BYTES) await settled(this.#hand_over())
   }
 
   async restart(): Promise<void> {
     this.#pieces = []
-    this.#chunks = []
-    this.#pending = 0
+    this.#pending.clear()
     this.#size = 0
   }
 
@@ -38,11 +66,17 @@ export class BlobSink implements Sink {
     return new Blob(this.#pieces)
   }
 
-  #hand_over(): void {
-    this.#pieces.push(new Blob(this.#chunks))
-    this.#chunks = []
-    this.#pending = 0
+  #hand_over(): Blob {
+    const blob = this.#pending.blob()
+    this.#pieces.push(blob)
+    this.#pending.clear()
+    return blob
   }
+}
+
+/** Until then a blob's bytes are in the page's memory: reading waits for all of them to have left. */
+async function settled(blob: Blob): Promise<void> {
+  await blob.slice(blob.size - 1).arrayBuffer()
 }
 
 /**

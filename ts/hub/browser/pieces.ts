@@ -3,8 +3,9 @@
 import { integrity_error, type Subject } from '../failures.js'
 import type { Sink } from '../transfer.js'
 import type { RemoteFile } from '../types.js'
+import { PIECE_BYTES, PieceBuffer } from './blobs.js'
 import { Sha256 } from './sha256.js'
-import { hex, PIECE_BYTES, piece_count, type Store, why_not_kept } from './store.js'
+import { hex, piece_count, type Store, why_not_kept } from './store.js'
 
 /** Bytes of the git blobs that are hashed, which must be in memory as a whole. The hub keeps none that are larger. */
 const MAX_HASHED_BLOB = 64 * 2 ** 20
@@ -14,8 +15,7 @@ export class PieceSink implements Sink {
   readonly #name: string
   readonly #file: RemoteFile
   readonly #pieces: Blob[] = []
-  #chunks: Uint8Array<ArrayBuffer>[] = []
-  #pending = 0
+  readonly #pending = new PieceBuffer()
   #hash = new Sha256()
   #is_kept = true
 
@@ -42,38 +42,37 @@ export class PieceSink implements Sink {
       const bytes = new Uint8Array(await blob.arrayBuffer())
       sink.#hash.update(bytes)
       if (blob.size === PIECE_BYTES) sink.#pieces.push(blob)
-      else sink.#hold(bytes)
+      else sink.#pending.add(bytes)
     }
     await store.forget_pieces(name, file, kept.length)
     return sink
   }
 
   get size(): number {
-    return this.#pieces.length * PIECE_BYTES + this.#pending
+    return this.#pieces.length * PIECE_BYTES + this.#pending.size
   }
 
   async write(chunk: Uint8Array): Promise<void> {
     this.#hash.update(chunk)
     for (let at = 0; at < chunk.length; ) {
-      const end = Math.min(chunk.length, at + PIECE_BYTES - this.#pending)
-      this.#hold(chunk.subarray(at, end) as Uint8Array<ArrayBuffer>)
+      const end = Math.min(chunk.length, at + PIECE_BYTES - this.#pending.size)
+      this.#pending.add(chunk.subarray(at, end))
       at = end
       // The last one waits for `finish`: a file that is there whole has been checked whole.
-      if (this.#pending === PIECE_BYTES && this.size < this.#file.size) await this.#hand_over()
+      if (this.#pending.size === PIECE_BYTES && this.size < this.#file.size) await this.#hand_over()
     }
   }
 
   async restart(): Promise<void> {
     this.#pieces.length = 0
-    this.#chunks = []
-    this.#pending = 0
+    this.#pending.clear()
     this.#hash = new Sha256()
     await this.#store.forget_pieces(this.#name, this.#file, 0)
   }
 
   /** Keeps what has arrived of a download that is broken off. */
   async pause(): Promise<void> {
-    if (this.#pending > 0 && this.size < this.#file.size) await this.#hand_over()
+    if (this.#pending.size > 0 && this.size < this.#file.size) await this.#hand_over()
   }
 
   /** The whole file. Throws HUB_INTEGRITY, and forgets everything, where it is not what its hash says. */
@@ -84,26 +83,20 @@ export class PieceSink implements Sink {
       await this.restart()
       throw integrity_error(subject, 'hash', etag, found)
     }
-    if (this.#pending > 0 || size === 0) await this.#hand_over()
+    if (this.#pending.size > 0 || size === 0) await this.#hand_over()
     if (!this.#is_kept) {
       console.warn(`${this.#file.path} of ${this.#name} (${size} bytes) is used but not kept: ${await why_not_kept()}.`)
     }
     return new Blob(this.#pieces)
   }
 
-  #hold(bytes: Uint8Array<ArrayBuffer>): void {
-    this.#chunks.push(bytes)
-    this.#pending += bytes.length
-  }
-
   async #hand_over(): Promise<void> {
-    const blob = new Blob(this.#chunks)
+    const blob = this.#pending.blob()
     // Without its predecessors a piece is of no use.
     const kept = this.#is_kept ? await this.#store.keep_piece(this.#name, this.#file, this.#pieces.length, blob) : null
     this.#is_kept = kept !== null
     this.#pieces.push(kept ?? blob)
-    this.#chunks = []
-    this.#pending = 0
+    this.#pending.clear()
   }
 
   /** The SHA-1 by which git names small files; null where it cannot be known. */
@@ -111,7 +104,7 @@ export class PieceSink implements Sink {
     const { size } = this.#file
     const subtle = globalThis.crypto?.subtle
     if (!subtle || size > MAX_HASHED_BLOB) return null
-    const content = new Blob([`blob ${size}\0`, ...this.#pieces, ...this.#chunks])
+    const content = new Blob([`blob ${size}\0`, ...this.#pieces, this.#pending.blob()])
     return hex(await subtle.digest('SHA-1', await content.arrayBuffer()))
   }
 }

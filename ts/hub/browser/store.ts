@@ -7,14 +7,12 @@
  */
 
 import type { CachedRepository, RemoteFile } from '../types.js'
+import { PIECE_BYTES } from './blobs.js'
 
 const CACHE_NAME = 'switch-transformers'
 /** Keys must be addresses; this one is never asked for. */
 const HOME = 'https://switch-transformers.invalid'
 const HASH_HEADER = 'x-sha256'
-
-/** A file's bytes from `index * PIECE_BYTES` on; the last one, and one whose download was broken off, are shorter. */
-export const PIECE_BYTES = 16 * 2 ** 20
 
 export class Store {
   readonly #endpoint: string
@@ -23,7 +21,10 @@ export class Store {
     this.#endpoint = encodeURIComponent(endpoint)
   }
 
-  /** A piece as it was kept; null where there is none, or what is there is not what was kept. */
+  /**
+   * A piece as it was kept: the file's bytes from `index * PIECE_BYTES` on. The last one, and one whose download was broken
+   * off, are shorter. Null where there is none, or what is there is not what was kept.
+   */
   async piece(name: string, file: RemoteFile, index: number): Promise<Blob | null> {
     const response = await match(this.#piece_key(name, file, index))
     if (!response) return null

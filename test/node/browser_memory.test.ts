@@ -1,0 +1,125 @@
+/** What loading a large checkpoint takes in a page, measured from outside: the resident memory of the page's process. */
+
+import { readFileSync, rmSync } from 'node:fs'
+import { mkdtemp } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { SwitchTransformersForConditionalGeneration } from '../../ts/entry/node.js'
+import { type Served, serve_folder, start_browser } from '../packaging/pages.js'
+
+const root = join(import.meta.dirname, '../..')
+const MB = 1e6
+/** About 300 MB in float32, half of it in experts. */
+const CONFIG = {
+  vocab_size: 32_128,
+  d_model: 512,
+  d_kv: 64,
+  d_ff: 2048,
+  num_heads: 8,
+  num_layers: 4,
+  num_decoder_layers: 4,
+  num_sparse_encoder_layers: 1,
+  num_sparse_decoder_layers: 1,
+  num_experts: 8,
+}
+
+/** A worker is ended when it has been idle for a moment; Chromium gives threads that wait two seconds to leave by themselves. */
+const SETTLE_MS = 3000
+
+let folder: string
+let weights: number
+let browser: Browser
+let server: Served
+let page: Page
+
+beforeAll(async () => {
+  // Beside the bundle, so that one server has both.
+  folder = await mkdtemp(join(root, 'dist/.memory-'))
+  const model = await SwitchTransformersForConditionalGeneration.from_config(CONFIG as never, { backend: 'native' })
+  weights = model.num_parameters() * 4
+  await model.save_pretrained(folder)
+  await model.dispose()
+  server = await serve_folder(join(root, 'dist'), {
+    'cross-origin-opener-policy': 'same-origin',
+    'cross-origin-embedder-policy': 'require-corp',
+  })
+  browser = await start_browser()
+  page = await browser.newPage()
+  await page.goto(new URL('assets/g2p/config.json', server.url).href)
+  await page.evaluate(`globalThis.library = import('/browser.js')`)
+})
+
+afterAll(async () => {
+  await browser?.close()
+  server?.close()
+  if (folder) rmSync(folder, { recursive: true, force: true })
+})
+
+/** Processes of pages: this one's, its workers included, and perhaps one in reserve. */
+async function page_processes(): Promise<number[]> {
+  const session = await browser.newBrowserCDPSession()
+  const { processInfo } = await session.send('SystemInfo.getProcessInfo')
+  await session.detach()
+  return processInfo.filter(({ type }) => type === 'renderer').map(({ id }) => id)
+}
+
+function memory(id: number, field: 'VmRSS' | 'VmHWM'): number {
+  const line = new RegExp(`^${field}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${id}/status`, 'utf8'))
+  return Number(line?.[1]) * 1024
+}
+
+/** Loads in the page what is under an address, generates a little, and frees it. */
+const use = (path: string) =>
+  page.evaluate(
+    `globalThis.library.then(async ({ SwitchTransformersForConditionalGeneration: Model }) => {
+      const model = await Model.from_pretrained('${path}')
+      await model.generate({ input_ids: [[5, 6, 7, 1]], max_new_tokens: 2, decoder_start_token_id: 0 })
+      await model.dispose()
+    })`,
+  )
+
+test('loading 300 MB takes less than 1.25 times as much, and ten rounds leave nothing behind', async () => {
+  expect(weights).toBeGreaterThan(280 * MB)
+  await use('/assets/g2p/')
+  const path = `/${folder.split('/').at(-1)}/`
+  const resident = new Map((await page_processes()).map((id) => [id, memory(id, 'VmRSS')]))
+  await use(path)
+  const [process, before] = [...resident].sort(([a], [b]) => memory(b, 'VmHWM') - memory(a, 'VmHWM'))[0] as [
+    number,
+    number,
+  ]
+  const first = memory(process, 'VmHWM') - before
+  console.log(
+    `weights ${(weights / MB).toFixed(0)} MB, at most ${(first / MB).toFixed(0)} MB: ${(first / weights).toFixed(2)}`,
+  )
+  expect(first).toBeLessThan(1.25 * weights)
+  for (let round = 1; round < 10; round++) {
+    await page.waitForTimeout(SETTLE_MS)
+    await use(path)
+  }
+  await page.waitForTimeout(SETTLE_MS)
+  const most = memory(process, 'VmHWM') - before
+  const left = memory(process, 'VmRSS') - before
+  console.log(`after ten rounds: at most ${(most / MB).toFixed(0)} MB, ${(left / MB).toFixed(0)} MB left`)
+  // Garbage of one round may be collected in the next only.
+  expect(most).toBeLessThan(1.5 * weights)
+  expect(left).toBeLessThan(0.25 * weights)
+}, 180_000)
+
+test('the page goes on while a model is loaded and generates', async () => {
+  const path = `/${folder.split('/').at(-1)}/`
+  await page.evaluate(`{
+    let last = performance.now()
+    globalThis.longest = 0
+    globalThis.ticks = setInterval(() => {
+      const now = performance.now()
+      globalThis.longest = Math.max(globalThis.longest, now - last)
+      last = now
+    }, 4)
+  }`)
+  await use(path)
+  const longest = (await page.evaluate('clearInterval(globalThis.ticks), globalThis.longest')) as number
+  console.log(`the page was held up for ${longest.toFixed(0)} ms at most`)
+  expect(longest).toBeLessThan(250)
+}, 60_000)
