@@ -96,3 +96,11 @@ function require_debian() {
   run('apt-get', ['update', '-qq'], { env })
   run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...DEBIAN_PACKAGES], { env })
 }
+
+/** The target that cargo builds for by itself, such as x86_64-unknown-linux-gnu. */
+export function host_target() {
+  const text = output('rustc', ['-vV']) ?? ''
+  const host = /^host: (.+)$/m.exec(text)?.[1]
+  if (host === undefined) throw new StepError(`rustc -vV does not name its host:\n${text}`)
+  return host
+}

@@ -3,6 +3,7 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { require_chromium } from './chromium.mjs'
+import { host_target } from './rust.mjs'
 import { setup } from './setup.mjs'
 import { main, root, run, run_tool, say } from './steps.mjs'
 
@@ -35,20 +36,16 @@ await main(async () => {
   run_tool('@biomejs/biome/bin/biome', ['check', '.'])
   run_tool('typescript/bin/tsc', ['--noEmit'])
   run('cargo', ['fmt', '--all', '--check'])
-  // The release profile throughout, so that crates are built once for the addon, the lint and the tests.
-  run('cargo', ['clippy', '--release', '--workspace', '--all-targets', '--', '-D', 'warnings'])
+  // The addon's profile, target and features throughout, so that its dependencies are built once for the addon and the
+  // tests. (The WASM binding would turn on features of its own; it is linted by itself.)
+  const alike = ['--release', '--target', host_target(), '--workspace', '--exclude', 'switch-wasm']
+  run('cargo', ['clippy', ...alike, '--all-targets', '--', '-D', 'warnings'])
+  run('cargo', ['clippy', '--release', '--target', host_target(), '-p', 'switch-wasm', '--', '-D', 'warnings'])
   // No input may end the process: library code (not its tests) has no way to panic on purpose.
   const forbidden = ['unwrap_used', 'expect_used', 'panic', 'todo', 'unimplemented', 'unreachable']
-  run('cargo', [
-    'clippy',
-    '--release',
-    '--workspace',
-    '--lib',
-    '--',
-    ...forbidden.flatMap((lint) => ['-D', `clippy::${lint}`]),
-  ])
+  run('cargo', ['clippy', ...alike, '--lib', '--', ...forbidden.flatMap((lint) => ['-D', `clippy::${lint}`])])
   say('Rust tests')
-  run('cargo', ['test', '--release', '--workspace', '--quiet'])
+  run('cargo', ['test', ...alike, '--quiet'])
   say('TypeScript tests')
   vitest(process.argv.slice(2))
 })
