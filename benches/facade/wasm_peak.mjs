@@ -21,11 +21,19 @@ function text() {
     (f32x4.extract_lane 0 ${total})))`
 }
 
-/** GFLOP/s, a multiply and an add being two; the best of many short rounds. */
-export async function wasm_peak() {
+/** The module that multiplies and adds, for whichever engine. */
+export function peak_module() {
   const module = binaryen.parseText(text())
   module.setFeatures(binaryen.Features.All)
-  const { instance } = await WebAssembly.instantiate(module.emitBinary())
+  return module.emitBinary()
+}
+
+/** FLOP of one turn of its loop. */
+export const PEAK_FLOP = SUMS * LANES * 2
+
+/** GFLOP/s, a multiply and an add being two; the best of many short rounds. */
+export async function wasm_peak() {
+  const { instance } = await WebAssembly.instantiate(peak_module())
   const n = 1_000_000
   let best = Infinity
   // The first rounds run before the engine has optimised.
@@ -34,5 +42,5 @@ export async function wasm_peak() {
     instance.exports.run(n, 0.5)
     best = Math.min(best, performance.now() - start)
   }
-  return (n * SUMS * LANES * 2) / best / 1e6
+  return (n * PEAK_FLOP) / best / 1e6
 }
