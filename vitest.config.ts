@@ -70,6 +70,8 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'packaging',
+          // Each file packs, and the folder that platform packages are laid out in is one.
+          maxWorkers: 1,
           include: ['test/packaging/**/*.test.ts'],
           testTimeout: 300_000,
           hookTimeout: 300_000,

@@ -10,7 +10,8 @@ beforeAll(() => {
 })
 
 afterAll(() => {
-  rmSync(packed.folder, { recursive: true, force: true })
+  // Nothing to remove where packing failed.
+  if (packed) rmSync(packed.folder, { recursive: true, force: true })
 })
 
 /** What the reference generates from the embedded model for `hello`, greedily and with 4 beams. */
