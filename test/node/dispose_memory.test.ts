@@ -22,8 +22,9 @@ describe.each(['native', 'wasm'] as const)('%s', (backend) => {
     for (let i = 0; i < 4; i++) await round()
     const settled = process.memoryUsage().rss
     for (let i = 0; i < 10; i++) await round()
-    // The weights alone are 22 MB: one round that leaked would show.
-    expect(process.memoryUsage().rss - settled).toBeLessThan(20 * 2 ** 20)
+    // A round's weights are 11 MB: rounds that leaked would add 110. What a worker of its own leaves behind varies by some
+    // 25 MB from run to run.
+    expect(process.memoryUsage().rss - settled).toBeLessThan(60 * 2 ** 20)
   })
 
   test.runIf(existsSync(entry))(
