@@ -28,7 +28,9 @@ export function require_cargo_tool(crate, command, version) {
   const found = output(command, ['--version'])?.split(' ')[1]
   if (found !== undefined && (version === undefined || found === version)) return
   say(`installing ${crate} ${version ?? ''} with cargo, for ${command} (1 to 2 minutes)`)
-  run('cargo', ['install', crate, '--locked', '--quiet', ...(version === undefined ? [] : ['--version', version])])
+  const install = ['install', crate, '--quiet', ...(version === undefined ? [] : ['--version', version])]
+  // A mirror may lack a version that the crate's own lock file names.
+  if (output('cargo', [...install, '--locked']) === null) run('cargo', install)
 }
 
 /**
