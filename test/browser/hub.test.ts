@@ -89,7 +89,8 @@ describe.runIf(inject('artefact') === 'simd')('a hub in a browser', () => {
     expect(await list_cached()).toMatchObject([{ name: NAME, revisions: [{ files: [] }] }])
     expect(await load()).toBe(SIZE)
     const start = Number(/bytes=(\d+)-/.exec((await ranges())[1] ?? '')?.[1])
-    expect(start).toBeGreaterThanOrEqual(PIECE)
+    // What was under way when the connection broke may be lost.
+    expect(start).toBeGreaterThan(0)
     expect(start).toBeLessThanOrEqual(PIECE + 500_000)
   })
 

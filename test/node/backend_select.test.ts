@@ -32,10 +32,19 @@ const no_addon = () => {
 }
 
 /** A fresh copy of the module: it keeps its backends for as long as the process lives. */
-async function with_platform(platform: Partial<BackendPlatform>) {
+async function with_platform({
+  load_addon,
+  ...platform
+}: Partial<Omit<BackendPlatform, 'load_native'>> & { load_addon?: () => unknown }) {
   vi.resetModules()
   const { set_backend_platform } = await import('../../ts/backend/platform.js')
-  set_backend_platform({ env: () => undefined, start_worker: () => worker(works), ...platform })
+  const { NativeBackend } = await import('../../ts/backend/native.js')
+  set_backend_platform({
+    env: () => undefined,
+    start_worker: () => worker(works),
+    ...(load_addon && { load_native: () => new NativeBackend(load_addon() as never) }),
+    ...platform,
+  })
   return (await import('../../ts/backend/select.js')).select_backend
 }
 
@@ -43,17 +52,17 @@ afterEach(() => vi.resetModules())
 
 describe('auto', () => {
   test('takes the addon where it loads', async () => {
-    const select = await with_platform({ load_native: () => addon as never })
+    const select = await with_platform({ load_addon: () => addon })
     expect((await select()).name).toBe('native')
   })
 
   test('falls back to WASM where it does not, and where there can be none', async () => {
-    expect((await (await with_platform({ load_native: no_addon }))()).name).toBe('wasm')
+    expect((await (await with_platform({ load_addon: no_addon }))()).name).toBe('wasm')
     expect((await (await with_platform({}))()).name).toBe('wasm')
   })
 
   test('says why neither works', async () => {
-    const select = await with_platform({ load_native: no_addon, start_worker: () => worker(fails) })
+    const select = await with_platform({ load_addon: no_addon, start_worker: () => worker(fails) })
     await expect(select()).rejects.toMatchObject({
       code: 'BACKEND_UNAVAILABLE',
       message: expect.stringMatching(/no build for this platform.*no SIMD here/),
@@ -63,7 +72,7 @@ describe('auto', () => {
 
 test('the environment chooses where the call does not', async () => {
   const platform = {
-    load_native: () => addon as never,
+    load_addon: () => addon,
     env: (name: string) => (name === 'SWITCH_BACKEND' ? 'wasm' : undefined),
   }
   const select = await with_platform(platform)
@@ -99,7 +108,7 @@ test('a failed start is tried again', async () => {
 
 describe('refusals', () => {
   test('devices that are not there, and contradictions', async () => {
-    const select = await with_platform({ load_native: () => addon as never })
+    const select = await with_platform({ load_addon: () => addon })
     await expect(select({ device: 'cuda' })).rejects.toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
     await expect(select({ device: 'cuda', backend: 'wasm' })).rejects.toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
     await expect(select({ device: 'wasm', backend: 'native' })).rejects.toMatchObject({ code: 'INVALID_OPTION' })
@@ -108,7 +117,7 @@ describe('refusals', () => {
 
   test('an addon of another version', async () => {
     const { route: _route, ...older } = addon
-    const select = await with_platform({ load_native: () => older as never })
+    const select = await with_platform({ load_addon: () => older })
     await expect(select({ backend: 'native' })).rejects.toMatchObject({
       code: 'BACKEND_UNAVAILABLE',
       details: { missing: ['route'] },

@@ -3,14 +3,14 @@
  * nothing else imports a runtime's own modules.
  */
 
-import type { NativeBinding } from './contract.js'
+import type { NativeBackend } from './native.js'
 import type { WorkerPort } from './wasm_protocol.js'
 
 export interface BackendPlatform {
   /** The value of an environment variable, where there are any. */
   env(name: string): string | undefined
   /** Loads the native addon, or throws why it cannot be. Absent where no addon can exist. */
-  load_native?: () => NativeBinding
+  load_native?: () => NativeBackend
   /** Threads that the machine runs at once. */
   concurrency?(): number
   /** Gives what runs the WASM module in the calling thread instead. Absent where there is no reason to. */

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { type TransferListItem, Worker } from 'node:worker_threads'
 
 import type { NativeBinding } from './contract.js'
+import { NativeBackend } from './native.js'
 import { as_binding } from './native_addon.js'
 import type { BackendPlatform } from './platform.js'
 import type { FromWorker, WorkerPort } from './wasm_protocol.js'
@@ -49,7 +50,7 @@ function glibc_version(): unknown {
 }
 
 /** The addon: built in this clone (seen from `dist` or from the sources), or the platform's own package. */
-function load_native(): NativeBinding {
+function load_binding(): NativeBinding {
   const require = createRequire(import.meta.url)
   const platform = platform_name()
   const built = ['..', '../..']
@@ -69,7 +70,7 @@ function load_native(): NativeBinding {
 
 export const node_backend_platform: BackendPlatform = {
   env: (name) => process.env[name],
-  load_native,
+  load_native: () => new NativeBackend(load_binding()),
   concurrency: availableParallelism,
   start_worker: worker_port,
 }

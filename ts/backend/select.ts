@@ -3,7 +3,7 @@
 import { BackendError, OptionError } from '../errors.js'
 import { show } from '../utils/json.js'
 import type { Backend } from './contract.js'
-import { NativeBackend } from './native.js'
+import type { NativeBackend } from './native.js'
 import { backend_platform } from './platform.js'
 import { wasm_origin, wasm as wasm_settings } from './settings.js'
 import { WasmBackend } from './wasm.js'
@@ -107,7 +107,7 @@ function start_native(): NativeBackend {
   const load = backend_platform().load_native
   if (load === undefined) throw unavailable('The native backend exists in Node only.')
   try {
-    native = new NativeBackend(load())
+    native = load()
   } catch (error) {
     throw error instanceof BackendError
       ? error
