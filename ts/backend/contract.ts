@@ -5,6 +5,10 @@
  * Errors cross as an `Error` whose message is the JSON of {@link WireError}.
  */
 
+import type { TrainingOperations } from './training_contract.js'
+
+export type * from './training_contract.js'
+
 /** Element types that cross the boundary. `data` is the little-endian bytes of the elements, row-major. */
 export type WireDtype = 'float32' | 'int32' | 'int64' | 'uint8'
 
@@ -74,7 +78,7 @@ export interface LoadOptions {
 type Json = Record<string, unknown>
 
 /** Request and reply of every operation. Handles are positive integers, freed by `release`. */
-export interface Operations {
+export interface Operations extends TrainingOperations {
   /** What this build is and can do. */
   describe: {
     request: object
@@ -243,6 +247,15 @@ export const OPERATIONS = [
   'generation_finish',
   'route',
   'process_scores',
+  'training_start',
+  'training_step',
+  'training_evaluate',
+  'training_update',
+  'training_gradients',
+  'training_clear_gradients',
+  'training_save_plan',
+  'training_restore',
+  'training_merge_adapters',
 ] as const satisfies readonly OperationName[]
 
 type Missing = Exclude<OperationName, (typeof OPERATIONS)[number]>
