@@ -25,6 +25,7 @@ pub mod reference;
 mod route;
 mod scratch;
 mod simd;
+pub mod training;
 
 pub use activation::{activate, Activation};
 pub use attention::{attention, attention_with, AttentionRow, RelativeBias};

@@ -81,7 +81,7 @@ impl RelativeBias<'_> {
 }
 
 impl<'a> AttentionRow<'a> {
-    fn check(&self, heads: usize, width: usize) -> Result<(), KernelError> {
+    pub(crate) fn check(&self, heads: usize, width: usize) -> Result<(), KernelError> {
         expect_len("query elements", self.q.len(), product("queries", self.q_len, width)?)?;
         expect_len("key elements", self.k.len(), product("keys", self.kv_len, width)?)?;
         expect_len("value elements", self.v.len(), product("values", self.kv_len, width)?)?;
@@ -95,7 +95,7 @@ impl<'a> AttentionRow<'a> {
     }
 
     /// Number of leading keys that causality lets query `i` see.
-    fn visible(&self, i: usize) -> usize {
+    pub(crate) fn visible(&self, i: usize) -> usize {
         match self.causal_offset {
             Some(past) => past.saturating_add(i).saturating_add(1).min(self.kv_len),
             None => self.kv_len,

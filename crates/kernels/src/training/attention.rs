@@ -1,0 +1,282 @@
+//! Attention in training: dropout on the probabilities, and each query's log-sum-exp kept for the way back.
+
+use super::dropout::Dropout;
+use super::product::Outer;
+use crate::attention::AttentionRow;
+use crate::error::{expect_len, product, KernelError};
+use crate::gemm::{self, Tile};
+use crate::math;
+use crate::parallel::{self, Disjoint};
+use crate::scratch;
+use crate::simd::{self, Op, Simd, F32};
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Queries that go through the keys together.
+pub(super) const TILE_QUERIES: usize = 48;
+
+/// Multiply-adds below which another thread costs more than it brings.
+const GRAIN: usize = 64 * 1024;
+
+/// [`crate::attention()`] in training: `out = dropout(softmax(q · kᵀ + bias)) · v` per head, with the same rules for masks.
+///
+/// Dropout numbers the probabilities of a call in order: element `(row, head, i, j)` is `before(row) + (head * q_len + i) *
+/// kv_len + j`, where `before` counts those of earlier rows. `lse` gets, per row, `[heads, q_len]`: the logarithm of the sum
+/// of the exponentials of a query's scores. For a query that may see no key, whose scores all count as equal, it is `ln
+/// kv_len`; without keys it is `-inf`.
+pub fn attention_train(
+    rows: &[AttentionRow<'_>],
+    heads: usize,
+    head_dim: usize,
+    dropout: &Dropout,
+    out: &mut [&mut [f32]],
+    lse: &mut [&mut [f32]],
+) -> Result<(), KernelError> {
+    let width = product("heads * head_dim", heads, head_dim)?;
+    expect_len("attention output rows", out.len(), rows.len())?;
+    expect_len("log-sum-exp rows", lse.len(), rows.len())?;
+    for ((row, out), lse) in rows.iter().zip(out.iter()).zip(lse.iter()) {
+        row.check(heads, width)?;
+        expect_len("attention output elements", out.len(), row.q.len())?;
+        expect_len("log-sum-exp elements", lse.len(), product("log-sum-exp", heads, row.q_len)?)?;
+    }
+    if width == 0 {
+        return Ok(());
+    }
+    let numbers = first_numbers(rows, heads);
+    let out: Vec<Disjoint<'_>> = out.iter_mut().map(|out| Disjoint::new(out)).collect();
+    let lse: Vec<Disjoint<'_>> = lse.iter_mut().map(|lse| Disjoint::new(lse)).collect();
+    let work = rows.iter().map(|row| row.q_len.saturating_mul(row.kv_len).saturating_mul(head_dim)).max().unwrap_or(0);
+    let scores = scores_of(rows)?;
+    let failure = Mutex::new(Ok(()));
+    parallel::for_each_range(rows.len() * heads, GRAIN.div_ceil(work.max(1)), |range| {
+        match scratch::take("attention scores", scores) {
+            Ok(mut buffer) => {
+                for task in range {
+                    let (index, head) = (task / heads, task % heads);
+                    let row = &rows[index];
+                    let scores = Scores { row, head, head_dim, width, dropout, first: numbers[index] };
+                    let lse = lse[index].as_ptr().wrapping_add(head * row.q_len);
+                    simd::run(Forward { scores, buffer: &mut buffer, out: out[index].as_ptr(), lse });
+                }
+            }
+            Err(error) => *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Err(error),
+        }
+    });
+    failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The number of each row's first probability.
+pub(super) fn first_numbers(rows: &[AttentionRow<'_>], heads: usize) -> Vec<u64> {
+    let mut next = 0u64;
+    let count = |row: &AttentionRow<'_>| (heads as u64).wrapping_mul(row.q_len as u64).wrapping_mul(row.kv_len as u64);
+    let mut first = |row| {
+        let now = next;
+        next = next.wrapping_add(count(row));
+        now
+    };
+    rows.iter().map(&mut first).collect()
+}
+
+/// Elements of the scores of a tile of any row.
+pub(super) fn scores_of(rows: &[AttentionRow<'_>]) -> Result<usize, KernelError> {
+    let longest = rows.iter().map(|row| row.kv_len).max().unwrap_or(0);
+    let queries = rows.iter().map(|row| row.q_len).max().unwrap_or(0).min(TILE_QUERIES);
+    product("attention scores", queries, longest)
+}
+
+/// One head of a row.
+#[derive(Clone, Copy)]
+pub(super) struct Scores<'a> {
+    pub row: &'a AttentionRow<'a>,
+    pub head: usize,
+    pub head_dim: usize,
+    pub width: usize,
+    pub dropout: &'a Dropout,
+    /// The number of the row's first probability.
+    pub first: u64,
+}
+
+impl Scores<'_> {
+    /// `to[i, j] = x[i] · y[j]` for queries or their gradients `x` and keys or values `y`; rows of `to` have `kv_len`.
+    ///
+    /// # Safety
+    /// The row's lengths have been checked, and `to` holds a tile.
+    #[inline(always)]
+    pub unsafe fn dots<S: Simd>(&self, x: &[f32], queries: &Range<usize>, y: &[f32], keys: usize, to: &mut [f32]) {
+        let column = self.head * self.head_dim;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let tile = Tile {
+                x: x.as_ptr().add(queries.start * self.width + column),
+                x_stride: self.width,
+                w: y.as_ptr().add(column),
+                w_stride: self.width,
+                len: self.head_dim,
+                y: to.as_mut_ptr(),
+                y_stride: self.row.kv_len,
+                add: false,
+            };
+            gemm::panel::<S, F32>(tile, queries.len(), keys);
+        }
+    }
+
+    /// Leading keys that a query may see, or `None` if it sees none and so weighs all alike.
+    #[inline(always)]
+    pub fn seen(&self, query: usize, first_allowed: usize) -> Option<usize> {
+        let visible = self.row.visible(query);
+        (first_allowed < visible).then_some(visible)
+    }
+
+    /// Position of the first key that is not masked.
+    #[inline(always)]
+    pub fn first_allowed(&self) -> usize {
+        self.row.mask.map_or(0, |mask| mask.iter().position(|&m| m != 0).unwrap_or(self.row.kv_len))
+    }
+
+    /// Adds bias and mask to the scores of a query's visible keys.
+    #[inline(always)]
+    pub fn mask(&self, query: usize, scores: &mut [f32]) {
+        if let Some(bias) = &self.row.bias {
+            let start = self.head * bias.span + bias.zero - (bias.q_start + query);
+            for (score, bias) in scores.iter_mut().zip(&bias.values[start..]) {
+                *score += bias;
+            }
+        }
+        if let Some(mask) = self.row.mask {
+            for (score, &mask) in scores.iter_mut().zip(mask) {
+                *score = if mask == 0 { f32::NEG_INFINITY } else { *score };
+            }
+        }
+    }
+
+    /// The number of a query's first probability.
+    #[inline(always)]
+    pub fn number(&self, query: usize) -> u64 {
+        let line = (self.head * self.row.q_len + query) as u64;
+        self.first.wrapping_add(line.wrapping_mul(self.row.kv_len as u64))
+    }
+}
+
+struct Forward<'a> {
+    scores: Scores<'a>,
+    buffer: &'a mut [f32],
+    /// The row's output; this head is written only.
+    out: *mut f32,
+    /// The head's.
+    lse: *mut f32,
+}
+
+impl Op for Forward<'_> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { scores, buffer, out, lse } = self;
+        let Scores { row, head, head_dim, width, dropout, .. } = scores;
+        let (keys, column) = (row.kv_len, head * head_dim);
+        let first_allowed = scores.first_allowed();
+        for start in (0..row.q_len).step_by(TILE_QUERIES) {
+            let queries = start..(start + TILE_QUERIES).min(row.q_len);
+            // SAFETY: lengths were checked, and no other task writes this head's output.
+            unsafe {
+                if keys == 0 {
+                    for query in queries {
+                        std::slice::from_raw_parts_mut(out.add(query * width + column), head_dim).fill(0.0);
+                        *lse.add(query) = f32::NEG_INFINITY;
+                    }
+                    continue;
+                }
+                scores.dots::<S>(row.q, &queries, row.k, row.visible(queries.end - 1), buffer);
+                let mut used = 0;
+                for (query, p) in queries.clone().zip(buffer.chunks_exact_mut(keys)) {
+                    let sum = match scores.seen(query, first_allowed) {
+                        Some(visible) => {
+                            used = used.max(visible);
+                            let (now, later) = p.split_at_mut(visible);
+                            scores.mask(query, now);
+                            later.fill(0.0);
+                            softmax::<S>(now)
+                        }
+                        None => {
+                            used = keys;
+                            p.fill(1.0 / keys as f32);
+                            (keys as f32).ln()
+                        }
+                    };
+                    *lse.add(query) = sum;
+                    dropout.apply_inline(scores.number(query), p);
+                }
+                let product = Outer {
+                    a: buffer.as_ptr(),
+                    a_row: keys,
+                    a_step: 1,
+                    b: row.v.as_ptr().add(column),
+                    b_stride: width,
+                    depth: used,
+                    c: out.add(start * width + column),
+                    c_stride: width,
+                    add: false,
+                };
+                product.run::<S>(queries.len(), head_dim);
+            }
+        }
+    }
+}
+
+/// Partial results per row; their number is part of the numerical definition.
+const LANES: usize = 16;
+
+/// Softmax in place; returns the log-sum-exp.
+#[inline(always)]
+fn softmax<S: Simd>(row: &mut [f32]) -> f32 {
+    let max = largest(row);
+    let mut lanes = [0f32; LANES];
+    let mut chunks = row.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *x = math::exp::<S>(*x - max);
+            *lane += *x;
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(chunks.into_remainder()) {
+        *x = math::exp::<S>(*x - max);
+        *lane += *x;
+    }
+    let sum = sum(lanes);
+    let scale = 1.0 / sum;
+    for x in row {
+        *x *= scale;
+    }
+    max + sum.ln()
+}
+
+#[inline(always)]
+pub(super) fn largest(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = row.chunks_exact(LANES);
+    for (lane, &x) in lanes.iter_mut().zip(chunks.remainder()) {
+        *lane = if x > *lane { x } else { *lane };
+    }
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    let mut max = f32::NEG_INFINITY;
+    for lane in lanes {
+        max = max.max(lane);
+    }
+    max
+}
+
+#[inline(always)]
+pub(super) fn sum(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}

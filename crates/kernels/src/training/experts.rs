@@ -1,0 +1,201 @@
+//! The routed feed-forward layer in training: experts one after another, each over its own tokens.
+
+use super::dropout::Dropout;
+use super::feed_forward::{
+    back_to_input, check_weights, forward_rows, hidden_len, resize, FeedForwardPart, Inner, Tokens,
+};
+use super::linear::linear_backward_input;
+use crate::activation::Activation;
+use crate::error::{expect_len, product, KernelError};
+use crate::experts::ExpertWeights;
+use crate::precision::Precision;
+use crate::route::Routes;
+use crate::scratch;
+
+/// As [`super::FeedForwardSink`], with the number of the expert first.
+pub type ExpertSink<'a> = dyn FnMut(usize, FeedForwardPart, &[f32], &[f32], usize) -> Result<(), KernelError> + 'a;
+
+/// Tokens by expert, with what they share.
+struct Sorted<'a> {
+    /// (expert, token) of the tokens that go somewhere, by expert and then by position.
+    tokens: Vec<(usize, usize)>,
+    /// Weights of each expert that has tokens, in order.
+    weights: Vec<ExpertWeights<'a>>,
+    /// 0 without tokens.
+    d_ff: usize,
+    gated: bool,
+}
+
+type Expert<'a, 'b> = &'b (dyn Fn(usize) -> Result<ExpertWeights<'a>, KernelError> + Sync);
+
+impl<'a> Sorted<'a> {
+    fn new(x: &[f32], n: usize, d: usize, routes: &Routes, expert: Expert<'a, '_>) -> Result<Self, KernelError> {
+        expect_len("expert input elements", x.len(), product("expert input", n, d)?)?;
+        expect_len("routed tokens", routes.expert.len(), n)?;
+        expect_len("route weights", routes.weight.len(), n)?;
+        let mut tokens = Vec::with_capacity(n);
+        for (token, &expert) in routes.expert.iter().enumerate() {
+            match usize::try_from(expert) {
+                Ok(expert) => tokens.push((expert, token)),
+                Err(_) if expert == -1 => {}
+                Err(_) => return Err(KernelError::Route { token, expert }),
+            }
+        }
+        tokens.sort_unstable();
+        let mut weights: Vec<ExpertWeights<'a>> = Vec::new();
+        for same in tokens.chunk_by(|a, b| a.0 == b.0) {
+            let next = expert(same[0].0)?;
+            check_weights(&next, d)?;
+            if let Some(first) = weights.first() {
+                expect_len("rows of wi", next.wi.rows, first.wi.rows)?;
+                expect_len("gates of an expert", next.wi_1.iter().len(), first.wi_1.iter().len())?;
+            }
+            weights.push(next);
+        }
+        let d_ff = weights.first().map_or(0, |weights| weights.wi.rows);
+        let gated = weights.first().is_some_and(|weights| weights.wi_1.is_some());
+        Ok(Self { tokens, weights, d_ff, gated })
+    }
+
+    fn hidden_len(&self) -> Result<usize, KernelError> {
+        hidden_len(self.tokens.len(), self.d_ff, self.gated)
+    }
+
+    /// First row and tokens of each expert, with its weights.
+    fn groups(&self) -> impl Iterator<Item = (usize, &[(usize, usize)], &ExpertWeights<'a>)> {
+        let mut row = 0;
+        self.tokens.chunk_by(|a, b| a.0 == b.0).zip(&self.weights).map(move |(tokens, weights)| {
+            let first = row;
+            row += tokens.len();
+            (first, tokens, weights)
+        })
+    }
+}
+
+/// Copies the rows of tokens together.
+fn gather(from: &[f32], d: usize, tokens: &[(usize, usize)], to: &mut [f32]) {
+    if d > 0 {
+        for (to, &(_, token)) in to.chunks_exact_mut(d).zip(tokens) {
+            to.copy_from_slice(&from[token * d..(token + 1) * d]);
+        }
+    }
+}
+
+/// [`crate::experts_with`] in training: `out[t] = routes.weight[t] · expert(x[t])`, 0 for tokens that go nowhere.
+///
+/// `hidden` becomes `[routed tokens, d_ff]`, what goes into the activation, tokens sorted by expert and then by position;
+/// gated it is followed by as much for the gates. Dropout, inside of the experts, numbers element `j` of token `t` `t *
+/// d_ff + j`. On error `hidden` and `out` are unspecified.
+#[allow(clippy::too_many_arguments)] // All are needed.
+pub fn experts_train<'a>(
+    precision: Precision,
+    x: &[f32],
+    n: usize,
+    d: usize,
+    routes: &Routes,
+    act: Activation,
+    dropout: &Dropout,
+    expert: &(dyn Fn(usize) -> Result<ExpertWeights<'a>, KernelError> + Sync),
+    hidden: &mut Vec<f32>,
+    out: &mut [f32],
+) -> Result<(), KernelError> {
+    expect_len("expert output elements", out.len(), x.len())?;
+    let sorted = Sorted::new(x, n, d, routes, expert)?;
+    resize(hidden, sorted.hidden_len()?)?;
+    let d_ff = sorted.d_ff;
+    let (wi, wi_1) = hidden.split_at_mut(sorted.tokens.len() * d_ff);
+    out.fill(0.0);
+    for (first, tokens, weights) in sorted.groups() {
+        let (m, rows) = (tokens.len(), first * d_ff..(first + tokens.len()) * d_ff);
+        let mut own = scratch::take("tokens of an expert", m * d)?;
+        let mut results = scratch::take("results of an expert", m * d)?;
+        gather(x, d, tokens, &mut own);
+        let inner = Inner { act, dropout, tokens: Tokens::Sorted(tokens), d_ff };
+        let gate = if sorted.gated { &mut wi_1[rows.clone()] } else { &mut [] };
+        forward_rows(precision, &own, m, weights, &inner, &mut wi[rows], gate, &mut results)?;
+        for (from, &(_, token)) in results.chunks_exact(d.max(1)).zip(tokens) {
+            let weight = routes.weight[token];
+            for (out, y) in out[token * d..(token + 1) * d].iter_mut().zip(from) {
+                *out = y * weight;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The way back through [`experts_train`], from `dy [n, d]` and what that kept.
+///
+/// `dx [n, d]` is overwritten, 0 for tokens that go nowhere; so is `dgate [n]`, the gradient of `routes.weight`: the dot
+/// product of `dy[t]` and what the expert made of the token. `sink` is called as in [`super::feed_forward_backward`], for
+/// each expert that has tokens in ascending order; the factor `dy` holds the gate. `out`, the forward's result, is not
+/// read. On error what has been written is unspecified.
+#[allow(clippy::too_many_arguments)] // All are needed.
+pub fn experts_backward<'a>(
+    precision: Precision,
+    x: &[f32],
+    n: usize,
+    d: usize,
+    routes: &Routes,
+    act: Activation,
+    dropout: &Dropout,
+    expert: &(dyn Fn(usize) -> Result<ExpertWeights<'a>, KernelError> + Sync),
+    hidden: &[f32],
+    out: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    dgate: &mut [f32],
+    sink: &mut ExpertSink<'_>,
+) -> Result<(), KernelError> {
+    expect_len("expert output elements", out.len(), x.len())?;
+    expect_len("expert output gradient elements", dy.len(), x.len())?;
+    expect_len("expert input gradient elements", dx.len(), x.len())?;
+    expect_len("gates' gradient elements", dgate.len(), n)?;
+    let sorted = Sorted::new(x, n, d, routes, expert)?;
+    expect_len("hidden states of experts", hidden.len(), sorted.hidden_len()?)?;
+    let d_ff = sorted.d_ff;
+    let (wi, wi_1) = hidden.split_at(sorted.tokens.len() * d_ff);
+    dx.fill(0.0);
+    dgate.fill(0.0);
+    for (first, tokens, weights) in sorted.groups() {
+        let (m, rows) = (tokens.len(), first * d_ff..(first + tokens.len()) * d_ff);
+        let inner = Inner { act, dropout, tokens: Tokens::Sorted(tokens), d_ff };
+        let (wi, gate) = (&wi[rows.clone()], sorted.gated.then(|| &wi_1[rows]));
+        let mut own = scratch::take("tokens of an expert", m * d)?;
+        let mut own_dy = scratch::take("gradients of an expert", m * d)?;
+        let mut activated = scratch::take("hidden states of an expert", m * d_ff)?;
+        let mut inside = scratch::take("gradients inside an expert", m * d_ff)?;
+        gather(x, d, tokens, &mut own);
+        gather(dy, d, tokens, &mut own_dy);
+        inner.activate(wi, gate, &mut activated);
+        // Without the gate first: its gradient is then a product of what is at hand, whatever its value.
+        linear_backward_input(precision, &own_dy, m, weights.wo, &mut inside)?;
+        for (row, &(_, token)) in tokens.iter().enumerate() {
+            let (weight, inside) = (routes.weight[token], &mut inside[row * d_ff..(row + 1) * d_ff]);
+            dgate[token] = dot(inside, &activated[row * d_ff..(row + 1) * d_ff]);
+            inside.iter_mut().for_each(|x| *x *= weight);
+            own_dy[row * d..(row + 1) * d].iter_mut().for_each(|x| *x *= weight);
+        }
+        let index = tokens.first().map_or(0, |&(expert, _)| expert);
+        let mut sink = |part, dy: &[f32], x: &[f32], m| sink(index, part, dy, x, m);
+        sink(FeedForwardPart::Wo, &own_dy, &activated, m)?;
+        drop(activated);
+        // The gradients of the outputs are done with: their place takes those of the inputs.
+        let own_dx = &mut own_dy;
+        back_to_input(precision, &own, m, weights, &inner, wi, gate, &mut inside, Some(own_dx), &mut sink)?;
+        for (from, &(_, token)) in own_dx.chunks_exact(d.max(1)).zip(tokens) {
+            dx[token * d..(token + 1) * d].copy_from_slice(from);
+        }
+    }
+    Ok(())
+}
+
+/// Summed in 16 lanes.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; 16];
+    for (a, b) in a.chunks(16).zip(b.chunks(16)) {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    lanes.iter().sum()
+}
