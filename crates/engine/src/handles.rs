@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use switch_checkpoint::Checkpoint;
-use switch_model::{DecoderCache, Loader, SaveSource, SwitchTransformers};
+use switch_model::{DecoderCache, Loader, SaveSource, StateSource, SwitchTransformers, Training};
 
 use crate::failure::Failure;
 use crate::operations::generation::GenerationSession;
@@ -16,6 +16,8 @@ pub enum Object {
     Model(Arc<SwitchTransformers>),
     PastKeyValues(Box<DecoderCache>),
     SavePlan(Box<SaveSource>),
+    StatePlan(Box<StateSource>),
+    Training(Arc<Mutex<Training>>),
     Session(Box<GenerationSession>),
 }
 
@@ -26,7 +28,8 @@ impl Object {
             Self::Load(_) => "load",
             Self::Model(_) => "model",
             Self::PastKeyValues(_) => "past_key_values",
-            Self::SavePlan(_) => "plan",
+            Self::SavePlan(_) | Self::StatePlan(_) => "plan",
+            Self::Training(_) => "training",
             Self::Session(_) => "session",
         }
     }
@@ -102,6 +105,29 @@ pub fn model(handle: u32) -> Result<Arc<SwitchTransformers>, Failure> {
     }
 }
 
+/// Puts another model in the place of one, under its handle. What is running keeps the old one until it ends.
+pub fn replace_model(handle: u32, model: Arc<SwitchTransformers>) -> Result<(), Failure> {
+    let mut registry = registry();
+    let entry = registry.entries.get_mut(&handle).ok_or_else(|| unknown(handle))?;
+    match &entry.object {
+        Object::Model(_) => {
+            entry.object = Object::Model(model);
+            Ok(())
+        }
+        other => Err(wrong_kind(handle, other, "model")),
+    }
+}
+
+/// A training by its handle, and the model it belongs to.
+pub fn training(handle: u32) -> Result<(Arc<Mutex<Training>>, Option<u32>), Failure> {
+    let registry = registry();
+    let entry = registry.entries.get(&handle).ok_or_else(|| unknown(handle))?;
+    match &entry.object {
+        Object::Training(training) => Ok((Arc::clone(training), entry.owner)),
+        other => Err(wrong_kind(handle, other, "training")),
+    }
+}
+
 /// A checkpoint by its handle.
 pub fn checkpoint(handle: u32) -> Result<Arc<Checkpoint>, Failure> {
     let registry = registry();
@@ -112,12 +138,13 @@ pub fn checkpoint(handle: u32) -> Result<Arc<Checkpoint>, Failure> {
     }
 }
 
-/// Uses a save plan in place.
-pub fn with_plan<T>(handle: u32, f: impl FnOnce(&SaveSource) -> Result<T, Failure>) -> Result<T, Failure> {
+/// Fills `into` with bytes of a planned file, of a model or of a training's state.
+pub fn read_plan(handle: u32, file: usize, offset: u64, into: &mut [u8]) -> Result<(), Failure> {
     let registry = registry();
     let entry = registry.entries.get(&handle).ok_or_else(|| unknown(handle))?;
     match &entry.object {
-        Object::SavePlan(plan) => f(plan),
+        Object::SavePlan(plan) => Ok(plan.read(file, offset, into)?),
+        Object::StatePlan(plan) => Ok(plan.read(file, offset, into)?),
         other => Err(wrong_kind(handle, other, "plan")),
     }
 }

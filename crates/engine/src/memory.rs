@@ -34,6 +34,35 @@ pub fn check(config: &SwitchTransformersConfig, pass: &Pass) -> Result<(), Failu
     Err(Failure::new("OUT_OF_MEMORY", message).with_details(details))
 }
 
+/// Fails with `OUT_OF_MEMORY` where the activations of a training step, kept for its way back, need more than there is.
+pub fn check_training(
+    config: &SwitchTransformersConfig,
+    encoder_tokens: usize,
+    decoder_tokens: usize,
+    checkpointing: bool,
+) -> Result<(), Failure> {
+    let Some(available) = crate::available_memory() else { return Ok(()) };
+    let wide = |n: usize| n as u128;
+    let (d, inner, ff) = (wide(config.d_model), wide(config.inner_dim()), wide(config.d_ff));
+    // A block keeps its input, norms, projections, and the hidden units of its feed-forward layer.
+    let block = if checkpointing { d } else { 8 * d + 5 * inner + ff };
+    let cross = if checkpointing { 2 * inner } else { 2 * d + 4 * inner };
+    let floats = wide(encoder_tokens) * (block * wide(config.num_layers) + 2 * inner * wide(config.num_decoder_layers))
+        + wide(decoder_tokens) * (block + cross) * wide(config.num_decoder_layers);
+    let needed = 4 * floats;
+    if needed <= u128::from(available) {
+        return Ok(());
+    }
+    let message = format!(
+        "this step needs about {} MiB and {} MiB are available; use fewer rows (and gradient accumulation), shorter ones, or \
+         gradient_checkpointing",
+        needed >> 20,
+        available >> 20
+    );
+    let details = serde_json::json!({ "needed_bytes": needed as f64, "available_bytes": available });
+    Err(Failure::new("OUT_OF_MEMORY", message).with_details(details))
+}
+
 /// An estimate from below: activations alive at once, the encoder's keys and values for the decoder, logits, records.
 fn bytes(config: &SwitchTransformersConfig, pass: &Pass) -> u128 {
     let wide = |n: usize| n as u128;

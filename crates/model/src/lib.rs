@@ -17,6 +17,7 @@ mod routing;
 mod rows;
 mod stack;
 mod trace;
+mod training;
 mod weight;
 
 pub use cache::DecoderCache;
@@ -31,4 +32,7 @@ pub use parameters::{specs, Architecture, ParameterSpec, Parameters, Role};
 pub use routing::{route, RoutingPolicy};
 pub use rows::Rows;
 pub use trace::{batched, Trace};
+pub use training::{
+    LayerLoad, LoraOptions, OptimizerOptions, Part as TrainingPart, StateSource, StepReport, Training, TrainingBatch, TrainingOptions, UpdateReport,
+};
 pub use weight::{StorageDtype, Weight};

@@ -89,6 +89,61 @@ pub fn router_losses(router_logits: &[Tensor], batch: usize, sparse_step: usize)
     })
 }
 
+/// Gradients of `z_coef · z_loss + aux_coef · aux_loss` ([`router_losses`]) with respect to each layer's logits. The share
+/// of tokens is a count and has none (equation 4 of the paper).
+pub fn router_loss_gradients(
+    router_logits: &[Tensor],
+    batch: usize,
+    sparse_step: usize,
+    z_coef: f64,
+    aux_coef: f64,
+) -> Result<Vec<Vec<f32>>> {
+    if sparse_step <= 1 || batch == 0 || (z_coef == 0.0 && aux_coef == 0.0) {
+        return Ok(Vec::new());
+    }
+    let layers = router_logits
+        .iter()
+        .map(|logits| Ok((logits.dims2()?, logits.flatten_all()?.to_vec1::<f32>()?)))
+        .collect::<Result<Vec<_>>>()?;
+    let Some(((_, experts), _)) = layers.first() else { return Ok(Vec::new()) };
+    let experts = (*experts).max(1);
+    let tokens_per_row: usize = layers.iter().map(|((tokens, _), _)| tokens / batch).sum();
+    let mut chosen = vec![0f64; batch * experts];
+    for ((tokens, _), values) in &layers {
+        let len = (tokens / batch).max(1);
+        for (token, row) in values.chunks_exact(experts).enumerate() {
+            let mut best = 0;
+            for (i, logit) in row.iter().enumerate() {
+                if *logit > row[best] {
+                    best = i;
+                }
+            }
+            chosen[token / len * experts + best] += 1.0;
+        }
+    }
+    let n = tokens_per_row as f64;
+    let z_each = 2.0 * z_coef / (n * batch as f64);
+    // d aux / d p[row, e] of one token: E² · share[row, e] / (batch · E · n).
+    let aux_each = aux_coef * experts as f64 / (batch as f64 * n * n);
+    Ok(layers
+        .iter()
+        .map(|((tokens, _), values)| {
+            let len = (tokens / batch).max(1);
+            let mut gradient = Vec::with_capacity(values.len());
+            for (token, row) in values.chunks_exact(experts).enumerate() {
+                let share = &chosen[token / len * experts..][..experts];
+                let log_z = log_sum_exp(row);
+                let p = |logit: f32| (f64::from(logit) - log_z).exp();
+                let mean: f64 = row.iter().zip(share).map(|(logit, share)| p(*logit) * share).sum();
+                gradient.extend(row.iter().zip(share).map(|(logit, share)| {
+                    (p(*logit) * (z_each * log_z + aux_each * (share - mean))) as f32
+                }));
+            }
+            gradient
+        })
+        .collect())
+}
+
 fn log_sum_exp(row: &[f32]) -> f64 {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if !max.is_finite() {

@@ -15,6 +15,7 @@ use crate::routing::RoutingPolicy;
 use crate::rows::Rows;
 use crate::stack::{CachedPass, Stack};
 use crate::trace::Trace;
+use crate::training::TrainingPass;
 use crate::weight::Weight;
 
 /// A cache reserves room for at most this many tokens a slot beforehand; longer ones grow.
@@ -25,6 +26,8 @@ const MAX_RESERVED_BYTES: usize = 256 << 20;
 /// What a stack reads: token ids, or vectors in their place.
 pub enum Tokens<'a> {
     Ids(&'a [u32]),
+    /// Ids, and the variable that what follows is tracked from, on the way to gradients.
+    Tracked(&'a [u32], &'a Tensor),
     /// `[tokens, d_model]`.
     Embeds(Tensor),
 }
@@ -110,6 +113,7 @@ impl SwitchTransformers {
     fn embed(&self, tokens: Tokens<'_>, table: &Weight) -> Result<Tensor> {
         match tokens {
             Tokens::Ids(ids) => ops::embedding(table, ids),
+            Tokens::Tracked(ids, root) => ops::trained_embedding(root, table, ids),
             Tokens::Embeds(x) => {
                 let (_, width) = ops::flat_dims(&x)?;
                 if width != self.config.d_model {
@@ -138,13 +142,38 @@ impl SwitchTransformers {
 
     /// The encoder's output `[tokens, d_model]`.
     pub fn encode(&self, tokens: Tokens<'_>, rows: &Rows, trace: &mut Trace) -> Result<Tensor> {
+        self.encode_in(None, tokens, rows, trace)
+    }
+
+    /// [`SwitchTransformers::encode`], in training.
+    pub fn encode_in(
+        &self,
+        training: Option<&TrainingPass>,
+        tokens: Tokens<'_>,
+        rows: &Rows,
+        trace: &mut Trace,
+    ) -> Result<Tensor> {
         let parts = self.sequence("encoder")?;
-        parts.encoder.encode(self.embed(tokens, &parts.encoder_embedding)?, rows, &self.policy, &self.bank, trace)
+        let x = self.embed(tokens, &parts.encoder_embedding)?;
+        parts.encoder.encode(x, rows, &self.policy, &self.bank, training, trace)
     }
 
     /// The decoder's output `[tokens, d_model]` of a whole pass; row `i` reads encoder row `i`.
     pub fn decode(
         &self,
+        tokens: Tokens<'_>,
+        rows: &Rows,
+        encoder_hidden_states: &Tensor,
+        encoder_rows: &Rows,
+        trace: &mut Trace,
+    ) -> Result<Tensor> {
+        self.decode_in(None, tokens, rows, encoder_hidden_states, encoder_rows, trace)
+    }
+
+    /// [`SwitchTransformers::decode`], in training.
+    pub fn decode_in(
+        &self,
+        training: Option<&TrainingPass>,
         tokens: Tokens<'_>,
         rows: &Rows,
         encoder_hidden_states: &Tensor,
@@ -167,6 +196,7 @@ impl SwitchTransformers {
             None,
             &self.policy,
             &self.bank,
+            training,
             trace,
         )
     }
@@ -226,11 +256,18 @@ impl SwitchTransformers {
         let cross_rows = CrossRows { encoder_rows: &encoder_rows, row_of: &row_of };
         cache.advance(&segments, rows.mask());
         let pass = CachedPass { cache: &mut *cache, segments: &segments };
-        let result = decoder.decode(x, &rows, cross_rows, &cross, Some(pass), &self.policy, &self.bank, trace);
+        let result = decoder.decode(x, &rows, cross_rows, &cross, Some(pass), &self.policy, &self.bank, None, trace);
         if result.is_err() {
             cache.rewind(&segments);
         }
         result
+    }
+
+    /// The head, and what decoder outputs are scaled by before it.
+    pub fn head(&self) -> Result<(&Weight, f32)> {
+        let head = self.sequence("head")?.head.as_ref().ok_or_else(|| self.lacks("head"))?;
+        let scale = if self.config.tie_word_embeddings { (self.config.d_model as f64).powf(-0.5) } else { 1.0 };
+        Ok((head, scale as f32))
     }
 
     /// Vocabulary logits `[tokens, vocab_size]` of decoder outputs. Tied heads scale by `d_model^-0.5` first.
@@ -252,11 +289,14 @@ impl SwitchTransformers {
         }
         match &self.parts {
             Parts::Router(router) => {
-                let (logits, routes) = router.forward(x, rows, &self.config, &self.policy)?;
+                let dtype = self.config.router_dtype;
+                let (logits, routes) = router.forward(x, rows, &self.config, &self.policy, dtype)?;
                 trace.router(&logits, &routes);
                 Ok(None)
             }
-            Parts::SparseMlp(mlp) => mlp.forward(x, rows, &self.config, &self.policy, &self.bank, trace).map(Some),
+            Parts::SparseMlp(mlp) => {
+                mlp.forward(x, rows, &self.config, &self.policy, &self.bank, None, trace).map(Some)
+            },
             Parts::Sequence(_) => Err(self.lacks("hidden_states input")),
         }
     }

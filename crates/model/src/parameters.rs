@@ -188,8 +188,8 @@ impl Parameters {
     }
 
     /// A vector or a small matrix as float32: norms, router and position bias stay in float32 whatever the storage.
-    pub fn f32(&self, name: &str) -> Result<Vec<f32>> {
-        self.get(name)?.to_f32()
+    pub fn f32(&self, name: &str) -> Result<Weight> {
+        self.get(name)?.widened()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Weight)> {

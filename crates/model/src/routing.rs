@@ -60,7 +60,7 @@ impl RoutingPolicy {
     }
 
     /// The kernel's options for groups of `tokens` tokens.
-    pub fn options(&self, config: &SwitchTransformersConfig, tokens: usize) -> RouteOptions {
+    pub fn options(&self, config: &SwitchTransformersConfig, tokens: usize, dtype: RouterDtype) -> RouteOptions {
         let mut options = match *self {
             Self::Reference => RouteOptions::reference(config.expert_capacity),
             Self::Dropless => RouteOptions::dropless(),
@@ -71,7 +71,7 @@ impl RoutingPolicy {
             }
         };
         options.ignore_padding |= config.router_ignore_padding_tokens;
-        options.rounding = match config.router_dtype {
+        options.rounding = match dtype {
             RouterDtype::Float32 => Rounding::None,
             RouterDtype::Float16 => Rounding::F16,
             RouterDtype::Bfloat16 => Rounding::Bf16,
@@ -89,11 +89,17 @@ pub fn round_to(dtype: RouterDtype, values: &mut [f32]) {
     }
 }
 
-/// Routes flat `logits` `[tokens, experts]`, counting capacity per row.
-pub fn route(logits: &[f32], rows: &Rows, config: &SwitchTransformersConfig, policy: &RoutingPolicy) -> Result<Routes> {
+/// Routes flat `logits` `[tokens, experts]`, counting capacity per row. Probabilities are rounded to `dtype`.
+pub fn route(
+    logits: &[f32],
+    rows: &Rows,
+    config: &SwitchTransformersConfig,
+    policy: &RoutingPolicy,
+    dtype: RouterDtype,
+) -> Result<Routes> {
     let experts = config.num_experts;
     if let Some(len) = rows.common_len() {
-        let options = policy.options(config, len);
+        let options = policy.options(config, len, dtype);
         return Ok(route_top1(logits, rows.count(), len, experts, rows.mask(), &options)?);
     }
     let mut routes = Routes::default();
@@ -101,7 +107,7 @@ pub fn route(logits: &[f32], rows: &Rows, config: &SwitchTransformersConfig, pol
         let part = logits
             .get(start * experts..(start + len) * experts)
             .ok_or_else(|| ModelError::internal("router logits are shorter than their rows"))?;
-        let options = policy.options(config, len);
+        let options = policy.options(config, len, dtype);
         let row = route_top1(part, 1, len, experts, rows.row_mask(start, len), &options)?;
         routes.expert.extend(row.expert);
         routes.slot.extend(row.slot);

@@ -13,11 +13,14 @@ use crate::parameters::Parameters;
 use crate::routing::RoutingPolicy;
 use crate::rows::Rows;
 use crate::trace::Trace;
+use crate::training::{checkpointed, LayerPass, Site, TrainingPass};
+use crate::weight::Weight;
 
 pub struct Stack {
-    blocks: Vec<Block>,
+    blocks: Vec<Arc<Block>>,
     bias: PositionBias,
-    final_norm: Vec<f32>,
+    final_norm: Weight,
+    decoder: bool,
     eps: f32,
     config: Arc<SwitchTransformersConfig>,
 }
@@ -42,13 +45,14 @@ impl Stack {
         let blocks = sparse
             .iter()
             .enumerate()
-            .map(|(i, s)| Block::build(config, parameters, &format!("{name}.block.{i}.layer"), decoder, *s, bank))
+            .map(|(i, s)| Block::build(config, parameters, &format!("{name}.block.{i}.layer"), decoder, *s, bank).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
         let bias = format!("{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
         Ok(Self {
             blocks,
             bias: PositionBias::build(config, parameters, &bias, !decoder)?,
             final_norm: parameters.f32(&format!("{name}.final_layer_norm.weight"))?,
+            decoder,
             eps: config.layer_norm_epsilon as f32,
             config: Arc::clone(config),
         })
@@ -59,16 +63,18 @@ impl Stack {
     }
 
     /// The encoder over `x` `[tokens, d_model]`.
+    #[allow(clippy::too_many_arguments)] // each is one of the pass's own inputs
     pub fn encode(
         &self,
         x: Tensor,
         rows: &Rows,
         policy: &RoutingPolicy,
         bank: &Arc<ExpertBank>,
+        training: Option<&TrainingPass>,
         trace: &mut Trace,
     ) -> Result<Tensor> {
-        let bias = self.bias.span(rows.lens().iter().copied().max().unwrap_or(0));
-        let input = BlockInput { rows, bias: &bias, config: &self.config, policy, bank, cross: None };
+        let bias = self.bias.span(rows.lens().iter().copied().max().unwrap_or(0))?;
+        let input = BlockInput { rows, bias: &bias, config: &self.config, policy, bank, cross: None, training };
         self.run(x, &input, None, trace)
     }
 
@@ -83,15 +89,16 @@ impl Stack {
         cached: Option<CachedPass<'_>>,
         policy: &RoutingPolicy,
         bank: &Arc<ExpertBank>,
+        training: Option<&TrainingPass>,
         trace: &mut Trace,
     ) -> Result<Tensor> {
         let longest = match &cached {
             Some(pass) => pass.segments.iter().map(|s| s.past + s.len).max(),
             None => rows.lens().iter().copied().max(),
         };
-        let bias = self.bias.span(longest.unwrap_or(0));
-        let input =
-            BlockInput { rows, bias: &bias, config: &self.config, policy, bank, cross: Some((cross, key_values)) };
+        let bias = self.bias.span(longest.unwrap_or(0))?;
+        let cross = Some((cross, key_values));
+        let input = BlockInput { rows, bias: &bias, config: &self.config, policy, bank, cross, training };
         self.run(x, &input, cached, trace)
     }
 
@@ -105,12 +112,25 @@ impl Stack {
         if x.dim(0)? != input.rows.tokens() {
             return Err(ModelError::internal(format!("{} vectors for {} tokens", x.dim(0)?, input.rows.tokens())));
         }
+        let outside = |site| {
+            input.training.map(|pass| LayerPass { pass, decoder: self.decoder, index: 0 }).map(|l| l.dropout(site))
+        };
+        if let Some(dropout) = outside(Site::StackInput) {
+            x = ops::dropout(&x, dropout)?;
+        }
         for (layer, block) in self.blocks.iter().enumerate() {
             trace.hidden_state(&x);
+            if input.training.is_some_and(|pass| pass.gradient_checkpointing) && x.track_op() {
+                x = checkpointed(block, &x, input, layer, trace)?;
+                continue;
+            }
             let cache = cached.as_mut().map(|pass| (&mut *pass.cache, pass.segments));
             x = block.forward(&x, input, layer, cache, trace)?;
         }
-        let x = ops::rms_norm(&x, &self.final_norm, self.eps)?;
+        let mut x = ops::rms_norm(&x, &self.final_norm, self.eps)?;
+        if let Some(dropout) = outside(Site::StackOutput) {
+            x = ops::dropout(&x, dropout)?;
+        }
         trace.hidden_state(&x);
         Ok(x)
     }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use switch_checkpoint::MappedBytes;
-use switch_kernels::{Matrix, Values};
+use switch_kernels::{Matrix, Precision, Values};
 
 use crate::error::{code, ModelError, Result};
+use crate::training::Trainable;
 
 /// What a weight may be stored as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,8 @@ enum Storage {
     Bf16(Vec<u16>),
     /// Checked on construction to be aligned and of the right length.
     Mapped(StorageDtype, MappedBytes),
+    /// Float32 values that training changes, with their gradient.
+    Trained(Trainable),
 }
 
 /// A tensor of one or two dimensions, row-major.
@@ -55,9 +58,50 @@ enum Storage {
 pub struct Weight {
     storage: Arc<Storage>,
     shape: Vec<usize>,
+    precision: Precision,
 }
 
 impl Weight {
+    /// A weight that training changes.
+    pub fn from_trainable(values: Trainable, shape: &[usize]) -> Result<Self> {
+        Self::checked(values.values().len(), Storage::Trained(values), shape)
+    }
+
+    /// The same weight, multiplied in the given precision.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// What operands may be rounded to where this weight is multiplied.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The gradient's place, where training changes this weight.
+    pub fn trainable(&self) -> Option<&Trainable> {
+        match &*self.storage {
+            Storage::Trained(trainable) => Some(trainable),
+            _ => None,
+        }
+    }
+
+    /// The values of a weight that is stored in float32, as norms and position bias are.
+    pub fn as_f32(&self) -> Result<&[f32]> {
+        match self.values() {
+            Values::F32(values) => Ok(values),
+            _ => Err(ModelError::internal("expected a weight in float32")),
+        }
+    }
+
+    /// This weight in float32: itself where it is already.
+    pub fn widened(&self) -> Result<Self> {
+        match self.values() {
+            Values::F32(_) => Ok(self.clone()),
+            _ => Self::from_f32(self.to_f32()?, &self.shape),
+        }
+    }
+
     pub fn from_f32(values: Vec<f32>, shape: &[usize]) -> Result<Self> {
         Self::checked(values.len(), Storage::F32(values), shape)
     }
@@ -86,7 +130,7 @@ impl Weight {
         if expected != Some(len) {
             return Err(ModelError::internal(format!("a weight of shape {shape:?} was given {len} values")));
         }
-        Ok(Self { storage: Arc::new(storage), shape: shape.to_vec() })
+        Ok(Self { storage: Arc::new(storage), shape: shape.to_vec(), precision: Precision::default() })
     }
 
     pub fn shape(&self) -> &[usize] {
@@ -99,7 +143,7 @@ impl Weight {
 
     pub fn dtype(&self) -> StorageDtype {
         match &*self.storage {
-            Storage::F32(_) => StorageDtype::F32,
+            Storage::F32(_) | Storage::Trained(_) => StorageDtype::F32,
             Storage::F16(_) => StorageDtype::F16,
             Storage::Bf16(_) => StorageDtype::Bf16,
             Storage::Mapped(dtype, _) => *dtype,
@@ -110,6 +154,7 @@ impl Weight {
     pub fn values(&self) -> Values<'_> {
         match &*self.storage {
             Storage::F32(v) => Values::F32(v),
+            Storage::Trained(v) => Values::F32(v.values()),
             Storage::F16(v) => Values::F16(v),
             Storage::Bf16(v) => Values::Bf16(v),
             // Alignment and length were checked when the weight was made, so the casts are whole.

@@ -296,18 +296,7 @@ impl Pass<'_> {
         let Some((labels, batch, len)) = labels else {
             return Err(invalid("found no decoder input, expected decoder_input_ids, decoder_inputs_embeds or labels"));
         };
-        let (Some(start), Some(pad)) = (config.decoder_start_token_id, config.pad_token_id) else {
-            return Err(Failure::new(
-                "INVALID_CONFIG",
-                "labels need decoder_start_token_id and pad_token_id, and the config lacks one; set both",
-            ));
-        };
-        let mut ids = Vec::with_capacity(labels.len());
-        for row in labels.chunks_exact(*len) {
-            ids.push(start);
-            let shifted = row.iter().take(len - 1);
-            ids.extend(shifted.map(|id| if *id == IGNORE_INDEX { pad } else { u32::try_from(*id).unwrap_or(pad) }));
-        }
+        let ids = shift_right(config, labels, *len)?;
         Ok(StackInput { ids, embeds: None, batch: *batch, len: *len })
     }
 
@@ -444,4 +433,26 @@ impl Pass<'_> {
         }
         Ok(())
     }
+}
+
+/// Decoder ids from labels: the start token, then the labels but for the last; ignored ones become padding (reference:
+/// `_shift_right`).
+pub fn shift_right(
+    config: &switch_model::SwitchTransformersConfig,
+    labels: &[i64],
+    len: usize,
+) -> Result<Vec<u32>, Failure> {
+    let (Some(start), Some(pad)) = (config.decoder_start_token_id, config.pad_token_id) else {
+        return Err(Failure::new(
+            "INVALID_CONFIG",
+            "labels need decoder_start_token_id and pad_token_id, and the config lacks one; set both",
+        ));
+    };
+    let mut ids = Vec::with_capacity(labels.len());
+    for row in labels.chunks_exact(len.max(1)) {
+        ids.push(start);
+        let shifted = row.iter().take(len.saturating_sub(1));
+        ids.extend(shifted.map(|id| if *id == IGNORE_INDEX { pad } else { u32::try_from(*id).unwrap_or(pad) }));
+    }
+    Ok(ids)
 }

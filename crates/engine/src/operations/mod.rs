@@ -6,6 +6,7 @@ pub mod generation;
 mod model;
 mod routing;
 mod save;
+mod training;
 
 use serde_json::{json, Value};
 
@@ -44,6 +45,15 @@ const TABLE: &[(&str, Operation)] = &[
     ("generation_finish", generation::finish),
     ("route", routing::route),
     ("process_scores", generation::process),
+    ("training_start", training::start),
+    ("training_step", training::step),
+    ("training_evaluate", training::evaluate),
+    ("training_update", training::update),
+    ("training_gradients", training::gradients),
+    ("training_clear_gradients", training::clear_gradients),
+    ("training_save_plan", training::save_plan),
+    ("training_restore", training::restore),
+    ("training_merge_adapters", training::merge_adapters),
 ];
 
 /// The names of [`TABLE`].

@@ -56,7 +56,7 @@ pub fn read(call: Call<'_>) -> Result<Reply, Failure> {
         return Err(Failure::new("INVALID_OPTION", message));
     }
     let mut data = vec![0u8; request.length];
-    handles::with_plan(request.plan, |plan| Ok(plan.read(request.file, request.offset, &mut data)?))?;
+    handles::read_plan(request.plan, request.file, request.offset, &mut data)?;
     let bytes = Tensor { name: "bytes".into(), dtype: Dtype::Uint8, dims: vec![data.len()], data };
     Ok(Reply { json: "{}".into(), tensors: vec![bytes] })
 }

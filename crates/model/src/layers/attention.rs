@@ -1,6 +1,9 @@
 //! Self- and cross-attention (reference: `SwitchTransformersAttention`), over fresh keys and values or a cache.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
+use switch_kernels::Dropout;
 
 use super::BiasSpan;
 use crate::cache::{LayerCache, Segment};
@@ -61,7 +64,8 @@ impl Attention {
         x: &Tensor,
         rows: &Rows,
         causal: bool,
-        bias: &BiasSpan,
+        bias: &Arc<BiasSpan>,
+        dropout: Dropout,
         weights: Option<&mut Vec<Vec<Tensor>>>,
     ) -> Result<Tensor> {
         let (q, k, v) = (ops::linear(x, &self.q)?, ops::linear(x, &self.k)?, ops::linear(x, &self.v)?);
@@ -76,7 +80,7 @@ impl Attention {
                 causal_offset: causal.then_some(0),
             })
             .collect();
-        self.attend(&q, &k, &v, &spans, Some(bias), weights)
+        self.attend(&q, &k, &v, &spans, Some(bias), dropout, weights)
     }
 
     /// Keys and values of the encoder's output for cross-attention.
@@ -94,6 +98,7 @@ impl Attention {
         rows: &Rows,
         cross: &CrossRows<'_>,
         key_values: &CrossKeyValues,
+        dropout: Dropout,
         weights: Option<&mut Vec<Vec<Tensor>>>,
     ) -> Result<Tensor> {
         let q = ops::linear(x, &self.q)?;
@@ -105,7 +110,7 @@ impl Attention {
             let mask = cross.encoder_rows.row_mask(kv_start, kv_len);
             spans.push(RowSpan { q_start, q_len, kv_start, kv_len, mask, causal_offset: None });
         }
-        self.attend(&q, &key_values.keys, &key_values.values, &spans, None, weights)
+        self.attend(&q, &key_values.keys, &key_values.values, &spans, None, dropout, weights)
     }
 
     /// Causal self-attention that appends to each segment's cache first.
@@ -154,13 +159,15 @@ impl Attention {
         ops::linear(&y, &self.o)
     }
 
+    #[allow(clippy::too_many_arguments)] // attention's own inputs
     fn attend(
         &self,
         q: &Tensor,
         k: &Tensor,
         v: &Tensor,
         spans: &[RowSpan<'_>],
-        bias: Option<&BiasSpan>,
+        bias: Option<&Arc<BiasSpan>>,
+        dropout: Dropout,
         weights: Option<&mut Vec<Vec<Tensor>>>,
     ) -> Result<Tensor> {
         let table = bias.map(|b| (b.values.as_slice(), b.span, b.zero));
@@ -174,7 +181,10 @@ impl Attention {
             }
             record.push(layer);
         }
-        let y = ops::attention(q, k, v, spans, self.heads, table)?;
+        let y = match q.track_op() || dropout.rate > 0.0 {
+            true => ops::trained_attention(q, k, v, spans, self.heads, bias, dropout)?,
+            false => ops::attention(q, k, v, spans, self.heads, table)?,
+        };
         ops::linear(&y, &self.o)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use switch_kernels::Dropout;
 
 use super::attention::{Attention, CrossKeyValues, CrossRows, HeldLayer};
 use super::{BiasSpan, ExpertBank, FeedForward, SparseMlp};
@@ -14,6 +15,8 @@ use crate::parameters::Parameters;
 use crate::routing::RoutingPolicy;
 use crate::rows::Rows;
 use crate::trace::Trace;
+use crate::training::{LayerPass, Site, TrainingPass};
+use crate::weight::Weight;
 
 enum Mlp {
     Dense(FeedForward),
@@ -22,22 +25,31 @@ enum Mlp {
 
 pub struct Block {
     self_attention: Attention,
-    self_norm: Vec<f32>,
-    cross: Option<(Attention, Vec<f32>)>,
+    self_norm: Weight,
+    cross: Option<(Attention, Weight)>,
     mlp: Mlp,
-    mlp_norm: Vec<f32>,
+    mlp_norm: Weight,
     eps: f32,
 }
 
 /// What every block of a pass shares.
 pub struct BlockInput<'a> {
     pub rows: &'a Rows,
-    pub bias: &'a BiasSpan,
-    pub config: &'a SwitchTransformersConfig,
+    pub bias: &'a Arc<BiasSpan>,
+    pub config: &'a Arc<SwitchTransformersConfig>,
     pub policy: &'a RoutingPolicy,
     pub bank: &'a Arc<ExpertBank>,
     /// The decoder's encoder rows; `None` in the encoder.
     pub cross: Option<(CrossRows<'a>, &'a [CrossKeyValues])>,
+    /// Noise, in training.
+    pub training: Option<&'a TrainingPass>,
+}
+
+impl<'a> BlockInput<'a> {
+    /// The training pass as layer `index` sees it.
+    fn layer(&self, index: usize) -> Option<LayerPass<'a>> {
+        self.training.map(|pass| LayerPass { pass, decoder: self.cross.is_some(), index })
+    }
 }
 
 impl Block {
@@ -81,6 +93,8 @@ impl Block {
         cache: Option<(&mut DecoderCache, &[Segment])>,
         trace: &mut Trace,
     ) -> Result<Tensor> {
+        let training = input.layer(layer);
+        let noise = |site| training.map_or(Dropout::NONE, |layer| layer.dropout(site));
         let normed = ops::rms_norm(x, &self.self_norm, self.eps)?;
         let record = trace.want_attentions.then_some(&mut trace.attentions);
         let attended = match cache {
@@ -90,22 +104,32 @@ impl Block {
                 let held = HeldLayer { segments, caches, masks: &cache.masks };
                 self.self_attention.cached(&normed, input.rows, held, input.bias, record)?
             }
-            None => self.self_attention.forward(&normed, input.rows, input.cross.is_some(), input.bias, record)?,
+            None => {
+                let (causal, dropout) = (input.cross.is_some(), noise(Site::SelfProbabilities));
+                self.self_attention.forward(&normed, input.rows, causal, input.bias, dropout, record)?
+            }
         };
-        let mut x = ops::add(x, &attended)?;
+        let mut x = ops::add(x, &ops::dropout(&attended, noise(Site::SelfAttention))?)?;
         if let (Some((attention, norm)), Some((rows, key_values))) = (&self.cross, &input.cross) {
             let normed = ops::rms_norm(&x, norm, self.eps)?;
             let key_values =
                 key_values.get(layer).ok_or_else(|| ModelError::internal("cross-attention lacks a layer"))?;
             let record = trace.want_cross_attentions.then_some(&mut trace.cross_attentions);
-            x = ops::add(&x, &attention.cross(&normed, input.rows, rows, key_values, record)?)?;
+            let dropout = noise(Site::CrossProbabilities);
+            let attended = attention.cross(&normed, input.rows, rows, key_values, dropout, record)?;
+            x = ops::add(&x, &ops::dropout(&attended, noise(Site::CrossAttention))?)?;
         }
         let normed = ops::rms_norm(&x, &self.mlp_norm, self.eps)?;
-        let y = match &self.mlp {
-            Mlp::Dense(weights) => ops::feed_forward(&normed, weights, input.config.activation)?,
-            Mlp::Sparse(mlp) => mlp.forward(&normed, input.rows, input.config, input.policy, input.bank, trace)?,
+        let y = match (&self.mlp, training) {
+            (Mlp::Dense(weights), None) => ops::feed_forward(&normed, weights, input.config.activation)?,
+            (Mlp::Dense(weights), Some(_)) => {
+                ops::trained_feed_forward(&normed, weights, input.config.activation, noise(Site::Hidden))?
+            }
+            (Mlp::Sparse(mlp), training) => {
+                mlp.forward(&normed, input.rows, input.config, input.policy, input.bank, training, trace)?
+            }
         };
-        ops::add(&x, &y)
+        ops::add(&x, &ops::dropout(&y, noise(Site::FeedForward))?)
     }
 
     /// The cross-attention's keys and values of the encoder's output.

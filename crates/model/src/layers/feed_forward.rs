@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use switch_kernels::ExpertWeights;
+use switch_kernels::{ExpertWeights, FeedForwardPart, Precision};
 
 use super::Router;
 use crate::config::SwitchTransformersConfig;
@@ -13,9 +13,11 @@ use crate::parameters::Parameters;
 use crate::routing::RoutingPolicy;
 use crate::rows::Rows;
 use crate::trace::Trace;
+use crate::training::{LayerPass, Site};
 use crate::weight::Weight;
 
 /// `wi`, `wo`, or `wi_0`, `wi_1`, `wo` in the gated form (reference: `SwitchTransformersDenseActDense`).
+#[derive(Clone)]
 pub struct FeedForward {
     wi: Weight,
     wi_1: Option<Weight>,
@@ -40,6 +42,20 @@ impl FeedForward {
             wi_1: self.wi_1.as_ref().map(Weight::matrix).transpose()?,
             wo: self.wo.matrix()?,
         })
+    }
+
+    /// One of the matrices; none for `wi_1` where the layer is not gated.
+    pub fn part(&self, part: FeedForwardPart) -> Option<&Weight> {
+        match part {
+            FeedForwardPart::Wi => Some(&self.wi),
+            FeedForwardPart::Wi1 => self.wi_1.as_ref(),
+            FeedForwardPart::Wo => Some(&self.wo),
+        }
+    }
+
+    /// What operands may be rounded to.
+    pub fn precision(&self) -> Precision {
+        self.wi.precision()
     }
 }
 
@@ -86,7 +102,8 @@ impl SparseMlp {
         Ok(Self { router, layer: bank.push_layer(experts) })
     }
 
-    /// `x` `[tokens, d_model]` through the experts that the router chose.
+    /// `x` `[tokens, d_model]` through the experts that the router chose. `training` says which layer this is.
+    #[allow(clippy::too_many_arguments)] // each is one of the pass's own inputs
     pub fn forward(
         &self,
         x: &Tensor,
@@ -94,11 +111,19 @@ impl SparseMlp {
         config: &SwitchTransformersConfig,
         policy: &RoutingPolicy,
         bank: &Arc<ExpertBank>,
+        training: Option<LayerPass<'_>>,
         trace: &mut Trace,
     ) -> Result<Tensor> {
-        let (logits, routes) = self.router.forward(x, rows, config, policy)?;
-        let y = ops::sparse_feed_forward(x, bank, self.layer, &routes, config.activation)?;
+        let Some(layer) = training else {
+            let (logits, routes) = self.router.forward(x, rows, config, policy, config.router_dtype)?;
+            trace.router(&logits, &routes);
+            return ops::sparse_feed_forward(x, bank, self.layer, &routes, config.activation);
+        };
+        let dtype = layer.pass.router_dtype.unwrap_or(config.router_dtype);
+        let input = ops::jitter(x, layer.pass.router_jitter_noise, layer.seed(Site::Router))?;
+        let (logits, routes) = self.router.forward(&input, rows, config, policy, dtype)?;
         trace.router(&logits, &routes);
-        Ok(y)
+        let dropout = layer.pass.expert_dropout(layer.decoder, layer.index);
+        ops::trained_sparse_feed_forward(x, &logits, bank, self.layer, &routes, config.activation, dropout)
     }
 }

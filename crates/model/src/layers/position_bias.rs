@@ -5,17 +5,45 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::config::SwitchTransformersConfig;
 use crate::error::Result;
 use crate::parameters::Parameters;
+use crate::weight::Weight;
 
 /// Bias by distance: `values` `[heads, span]`, the key at the query's own position at `zero`.
 pub struct BiasSpan {
     pub values: Vec<f32>,
     pub span: usize,
     pub zero: usize,
+    /// The bucket of each distance.
+    buckets: Vec<usize>,
+    /// What the values were read from.
+    table: Weight,
+}
+
+impl BiasSpan {
+    /// Whether training changes the table.
+    pub fn learns(&self) -> bool {
+        self.table.trainable().is_some()
+    }
+
+    /// Adds a gradient by distance, `[heads, span]`, to the table's.
+    pub fn add_gradient(&self, gradient: &[f32]) -> Result<()> {
+        let Some(trainable) = self.table.trainable() else { return Ok(()) };
+        let heads = gradient.len() / self.span.max(1);
+        trainable.add(|table| {
+            for (head, row) in gradient.chunks_exact(self.span.max(1)).enumerate() {
+                for (bucket, value) in self.buckets.iter().zip(row) {
+                    if let Some(sum) = table.get_mut(bucket * heads + head) {
+                        *sum += value;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
 }
 
 pub struct PositionBias {
     /// `[num_buckets, heads]`.
-    table: Vec<f32>,
+    table: Weight,
     heads: usize,
     buckets: usize,
     max_distance: usize,
@@ -41,26 +69,37 @@ impl PositionBias {
         })
     }
 
-    /// A span that covers rows of `len` positions. Made once and kept; grows by doubling.
-    pub fn span(&self, len: usize) -> Arc<BiasSpan> {
+    /// A span that covers rows of `len` positions. Made once and kept, unless the table is being trained; grows by
+    /// doubling.
+    pub fn span(&self, len: usize) -> Result<Arc<BiasSpan>> {
+        if self.table.trainable().is_some() {
+            return self.make(len.max(1));
+        }
         if let Some(made) = self.made.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
             if made.zero + 1 >= len {
-                return Arc::clone(made);
+                return Ok(Arc::clone(made));
             }
         }
-        let reach = len.next_power_of_two().max(64);
+        let made = self.make(len.next_power_of_two().max(64))?;
+        *self.made.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// The biases of distances below `reach` in both directions.
+    fn make(&self, reach: usize) -> Result<Arc<BiasSpan>> {
+        let table = self.table.as_f32()?;
         let span = 2 * reach - 1;
         let zero = reach - 1;
+        let buckets: Vec<usize> = (0..span)
+            .map(|at| bucket(at as i64 - zero as i64, self.bidirectional, self.buckets, self.max_distance))
+            .collect();
         let mut values = vec![0f32; self.heads * span];
-        for at in 0..span {
-            let bucket = bucket(at as i64 - zero as i64, self.bidirectional, self.buckets, self.max_distance);
-            for head in 0..self.heads {
-                values[head * span + at] = self.table[bucket * self.heads + head];
+        for (head, row) in values.chunks_exact_mut(span).enumerate() {
+            for (value, bucket) in row.iter_mut().zip(&buckets) {
+                *value = table[bucket * self.heads + head];
             }
         }
-        let made = Arc::new(BiasSpan { values, span, zero });
-        *self.made.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&made));
-        made
+        Ok(Arc::new(BiasSpan { values, span, zero, buckets, table: self.table.clone() }))
     }
 }
 

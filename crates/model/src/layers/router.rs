@@ -1,9 +1,11 @@
 //! `SwitchTransformersTop1Router`: a linear classifier over experts, in float32 unless the config says otherwise.
 
-use candle_core::{Device, Tensor};
+use std::borrow::Cow;
+
+use candle_core::Tensor;
 use switch_kernels::Routes;
 
-use crate::config::SwitchTransformersConfig;
+use crate::config::{RouterDtype, SwitchTransformersConfig};
 use crate::error::Result;
 use crate::ops;
 use crate::parameters::Parameters;
@@ -13,53 +15,58 @@ use crate::weight::Weight;
 
 pub struct Router {
     classifier: Weight,
-    bias: Option<Vec<f32>>,
+    /// The classifier as it is multiplied, where it is rounded and does not change.
+    rounded: Option<Weight>,
+    bias: Option<Weight>,
 }
 
 impl Router {
     /// From `{prefix}.weight` and, by config, `{prefix}.bias`.
     pub fn build(config: &SwitchTransformersConfig, parameters: &Parameters, prefix: &str) -> Result<Self> {
-        let mut weight = parameters.f32(&format!("{prefix}.weight"))?;
-        round_to(config.router_dtype, &mut weight);
+        let classifier = parameters.f32(&format!("{prefix}.weight"))?;
+        let rounded = match config.router_dtype {
+            RouterDtype::Float32 => None,
+            _ if classifier.trainable().is_some() => None,
+            dtype => Some(rounded(&classifier, dtype)?),
+        };
         let bias = match config.router_bias {
             true => Some(parameters.f32(&format!("{prefix}.bias"))?),
             false => None,
         };
-        Ok(Self { classifier: Weight::from_f32(weight, &[config.num_experts, config.d_model])?, bias })
+        Ok(Self { classifier, rounded, bias })
     }
 
-    /// Router logits `[tokens, num_experts]` of `x` `[tokens, d_model]`.
-    pub fn logits(&self, x: &Tensor, config: &SwitchTransformersConfig) -> Result<Tensor> {
-        let selective = config.router_dtype == crate::config::RouterDtype::Float32;
-        let x = if selective { x.clone() } else { rounded(x, config)? };
-        let mut logits = ops::linear(&x, &self.classifier)?;
+    /// Router logits `[tokens, num_experts]` of `x` `[tokens, d_model]`, all in `dtype`.
+    fn logits(&self, x: &Tensor, dtype: RouterDtype) -> Result<Tensor> {
+        let weight = match (&self.rounded, dtype) {
+            (_, RouterDtype::Float32) => Cow::Borrowed(&self.classifier),
+            (Some(weight), _) => Cow::Borrowed(weight),
+            (None, dtype) => Cow::Owned(rounded(&self.classifier, dtype)?),
+        };
+        let mut logits = ops::linear_of_rounded(&ops::round(x, dtype)?, &weight, &self.classifier)?;
         if let Some(bias) = &self.bias {
-            logits = logits.broadcast_add(&Tensor::from_slice(bias, bias.len(), &Device::Cpu)?)?;
+            logits = ops::add_bias(&logits, bias)?;
         }
-        if selective {
-            Ok(logits)
-        } else {
-            rounded(&logits, config)
-        }
+        ops::round(&logits, dtype)
     }
 
-    /// Logits, and where each token goes.
+    /// Logits, and where each token goes. `dtype`: the config's, or what a training computes routers in.
     pub fn forward(
         &self,
         x: &Tensor,
         rows: &Rows,
         config: &SwitchTransformersConfig,
         policy: &RoutingPolicy,
+        dtype: RouterDtype,
     ) -> Result<(Tensor, Routes)> {
-        let logits = self.logits(x, config)?;
-        let values = logits.flatten_all()?.to_vec1::<f32>()?;
-        let routes = route(&values, rows, config, policy)?;
+        let logits = self.logits(x, dtype)?;
+        let routes = ops::on_values(&logits, |values| Ok(route(values, rows, config, policy, dtype)))??;
         Ok((logits, routes))
     }
 }
 
-fn rounded(x: &Tensor, config: &SwitchTransformersConfig) -> Result<Tensor> {
-    let mut values = x.flatten_all()?.to_vec1::<f32>()?;
-    round_to(config.router_dtype, &mut values);
-    Ok(Tensor::from_vec(values, x.dims(), &Device::Cpu)?)
+fn rounded(weight: &Weight, dtype: RouterDtype) -> Result<Weight> {
+    let mut values = weight.to_f32()?;
+    round_to(dtype, &mut values);
+    Weight::from_f32(values, weight.shape())
 }

@@ -26,9 +26,22 @@ impl CustomOp2 for Add {
         let sum = a.iter().zip(b).map(|(a, b)| a + b).collect();
         Ok((CpuStorage::F32(sum), l1.shape().clone()))
     }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(gradient.clone()), Some(gradient.clone())))
+    }
 }
 
 /// `a + b`, of equal shapes.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Ok(a.apply_op2_no_bwd(b, &Add)?)
+    match a.track_op() || b.track_op() {
+        true => Ok(a.apply_op2(b, Add)?),
+        false => Ok(a.apply_op2_no_bwd(b, &Add)?),
+    }
 }

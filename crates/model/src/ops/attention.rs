@@ -40,7 +40,7 @@ struct Attention<'a> {
     bias: BiasTable<'a>,
 }
 
-fn part(all: &[f32], start: usize, len: usize, width: usize) -> candle_core::Result<&[f32]> {
+pub(super) fn part(all: &[f32], start: usize, len: usize, width: usize) -> candle_core::Result<&[f32]> {
     all.get(start * width..(start + len) * width)
         .ok_or_else(|| candle_core::Error::Msg("a row lies outside its tensor".into()))
 }

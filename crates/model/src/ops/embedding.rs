@@ -1,15 +1,55 @@
 //! Token embeddings.
 
-use candle_core::{Device, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
 
+use super::{model_error, on_values};
 use crate::error::Result;
 use crate::weight::{try_zeros, Weight};
 
 /// `table` `[vocab_size, width]` at `ids` → `[ids.len(), width]`. An id outside the table is `INVALID_INPUT`.
 pub fn embedding(table: &Weight, ids: &[u32]) -> Result<Tensor> {
+    let width = table.matrix()?.cols;
+    Ok(Tensor::from_vec(looked_up(table, ids)?, (ids.len(), width), &Device::Cpu)?)
+}
+
+fn looked_up(table: &Weight, ids: &[u32]) -> Result<Vec<f32>> {
     let matrix = table.matrix()?;
-    let width = matrix.cols;
-    let mut out = try_zeros(ids.len() * width)?;
+    let mut out = try_zeros(ids.len() * matrix.cols)?;
     switch_kernels::embedding(matrix, ids, &mut out)?;
-    Ok(Tensor::from_vec(out, (ids.len(), width), &Device::Cpu)?)
+    Ok(out)
+}
+
+struct TrainedEmbedding {
+    table: Weight,
+    ids: Vec<u32>,
+}
+
+impl CustomOp1 for TrainedEmbedding {
+    fn name(&self) -> &'static str {
+        "switch-embedding"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let width = self.table.matrix().map_err(model_error)?.cols;
+        let out = looked_up(&self.table, &self.ids).map_err(model_error)?;
+        Ok((CpuStorage::F32(out), Shape::from((self.ids.len(), width))))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        if let Some(trainable) = self.table.trainable() {
+            let width = self.table.matrix().map_err(model_error)?.cols;
+            on_values(dy, |dy| {
+                trainable
+                    .add(|dtable| Ok(switch_kernels::embedding_backward(dy, &self.ids, width, dtable)?))
+                    .map_err(model_error)
+            })?;
+        }
+        Ok(None)
+    }
+}
+
+/// [`embedding`] with a way back. `root` is the graph's only variable: what follows from it is tracked, and it has no
+/// gradient of its own.
+pub fn trained_embedding(root: &Tensor, table: &Weight, ids: &[u32]) -> Result<Tensor> {
+    Ok(root.apply_op1(TrainedEmbedding { table: table.clone(), ids: ids.to_vec() })?)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
-use super::{flat_dims, kernel_error, values};
+use super::{flat_dims, kernel_error, model_error, on_values, values};
 use crate::error::{ModelError, Result};
 use crate::weight::Weight;
 
@@ -19,15 +19,55 @@ impl CustomOp1 for Linear<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let x = values(storage, layout)?;
-        let weight = self.weight.matrix().map_err(|e| candle_core::Error::Msg(e.to_string()))?;
+        let weight = self.weight.matrix().map_err(model_error)?;
         let mut y = vec![0f32; self.tokens * self.out_features];
-        switch_kernels::linear(x, self.tokens, weight, &mut y).map_err(kernel_error)?;
+        switch_kernels::linear_with(self.weight.precision(), x, self.tokens, weight, &mut y).map_err(kernel_error)?;
         Ok((CpuStorage::F32(y), Shape::from((self.tokens, self.out_features))))
+    }
+}
+
+/// The same with a way back: to `x`, and to the weight where it learns.
+struct TrainedLinear {
+    weight: Weight,
+    /// Where the gradient goes, when what is multiplied by is a rounded copy.
+    master: Weight,
+}
+
+impl CustomOp1 for TrainedLinear {
+    fn name(&self) -> &'static str {
+        "switch-linear"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (tokens, _) = layout.shape().dims2()?;
+        let out_features = self.weight.shape().first().copied().unwrap_or(0);
+        Linear { weight: &self.weight, tokens, out_features }.cpu_fwd(storage, layout)
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let weight = self.weight.matrix().map_err(model_error)?;
+        let (tokens, precision) = (x.dim(0)?, self.weight.precision());
+        let mut dx = vec![0f32; tokens * weight.cols];
+        on_values(dy, |dy| {
+            switch_kernels::linear_backward_input(precision, dy, tokens, weight, &mut dx).map_err(kernel_error)?;
+            if let Some(trainable) = self.master.trainable() {
+                on_values(x, |x| {
+                    trainable.add_linear(precision, dy, x, tokens, weight.rows, weight.cols).map_err(model_error)
+                })?;
+            }
+            Ok(())
+        })?;
+        Ok(Some(Tensor::from_vec(dx, x.shape().clone(), x.device())?))
     }
 }
 
 /// `x` `[tokens, in_features]`, `weight` `[out_features, in_features]` → `[tokens, out_features]`.
 pub fn linear(x: &Tensor, weight: &Weight) -> Result<Tensor> {
+    linear_of_rounded(x, weight, weight)
+}
+
+/// [`linear`] through `weight`, a rounded form of `master`, which takes the gradient.
+pub fn linear_of_rounded(x: &Tensor, weight: &Weight, master: &Weight) -> Result<Tensor> {
     let (tokens, width) = flat_dims(x)?;
     let &[out_features, in_features] = weight.shape() else {
         return Err(ModelError::internal(format!("linear over a weight of shape {:?}", weight.shape())));
@@ -35,5 +75,8 @@ pub fn linear(x: &Tensor, weight: &Weight) -> Result<Tensor> {
     if width != in_features {
         return Err(ModelError::input(format!("found vectors of width {width}, expected {in_features}")));
     }
-    Ok(x.apply_op1_no_bwd(&Linear { weight, tokens, out_features })?)
+    match x.track_op() {
+        true => Ok(x.apply_op1(TrainedLinear { weight: weight.clone(), master: master.clone() })?),
+        false => Ok(x.apply_op1_no_bwd(&Linear { weight, tokens, out_features })?),
+    }
 }

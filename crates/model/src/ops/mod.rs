@@ -1,21 +1,36 @@
-//! Kernels as candle custom ops: one file each, with its CPU forward now and its CUDA forward and backward beside it
-//! as they come. Activations are flat, `[tokens, width]`, float32 and contiguous; rows of a batch may differ in length.
+//! Kernels as candle custom ops: one file each, with its forward and its backward pass. An op on a tensor that candle
+//! tracks keeps what its way back needs; gradients of weights are added where the weight is (`training::Trainable`), those
+//! of activations go through candle's graph. Activations are flat, `[tokens, width]`, float32 and contiguous; rows of a batch may differ in length.
 
 mod add;
 mod attention;
+mod attention_training;
+mod bias;
+mod dropout;
 mod embedding;
+mod jitter;
 mod linear;
 mod rms_norm;
+mod round;
+mod seed;
 mod sparse;
+mod sparse_training;
 
 pub use add::add;
 pub use attention::{attention, attention_weights, cached_attention, CachedRow, RowSpan};
-pub use embedding::embedding;
-pub use linear::linear;
+pub use attention_training::trained_attention;
+pub use bias::add_bias;
+pub use dropout::dropout;
+pub use embedding::{embedding, trained_embedding};
+pub use jitter::jitter;
+pub use linear::{linear, linear_of_rounded};
 pub use rms_norm::rms_norm;
+pub use round::round;
+pub use seed::seed;
 pub use sparse::{feed_forward, sparse_feed_forward};
+pub use sparse_training::{trained_feed_forward, trained_sparse_feed_forward};
 
-use candle_core::{CpuStorage, Layout, Tensor};
+use candle_core::{CpuStorage, Layout, Storage, Tensor};
 
 use crate::error::{ModelError, Result};
 
@@ -34,4 +49,18 @@ fn kernel_error(error: switch_kernels::KernelError) -> candle_core::Error {
 /// `[tokens, width]` of a flat activation.
 pub fn flat_dims(x: &Tensor) -> Result<(usize, usize)> {
     x.dims2().map_err(|_| ModelError::internal(format!("expected [tokens, width], found {:?}", x.dims())))
+}
+
+fn model_error(error: ModelError) -> candle_core::Error {
+    candle_core::Error::Msg(error.to_string())
+}
+
+/// Runs `f` on a tensor's values.
+pub fn on_values<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> candle_core::Result<T>) -> candle_core::Result<T> {
+    let x = x.contiguous()?;
+    let (storage, layout) = x.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => f(values(storage, layout)?),
+        _ => Err(candle_core::Error::Msg("expected a tensor in host memory".into())),
+    }
 }

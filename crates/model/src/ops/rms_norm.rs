@@ -2,8 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
-use super::{flat_dims, kernel_error, values};
+use super::{flat_dims, kernel_error, model_error, on_values, values};
 use crate::error::Result;
+use crate::weight::Weight;
 
 struct RmsNorm<'a> {
     weight: &'a [f32],
@@ -23,8 +24,43 @@ impl CustomOp1 for RmsNorm<'_> {
     }
 }
 
+struct TrainedRmsNorm {
+    weight: Weight,
+    eps: f32,
+}
+
+impl CustomOp1 for TrainedRmsNorm {
+    fn name(&self) -> &'static str {
+        "switch-rms-norm"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        RmsNorm { weight: self.weight.as_f32().map_err(model_error)?, eps: self.eps }.cpu_fwd(storage, layout)
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let weight = self.weight.as_f32().map_err(model_error)?;
+        let mut dx = vec![0f32; x.elem_count()];
+        on_values(x, |x| {
+            on_values(dy, |dy| match self.weight.trainable() {
+                Some(trainable) => trainable
+                    .add(|dw| {
+                        Ok(switch_kernels::rms_norm_backward(x, weight.len(), weight, self.eps, dy, &mut dx, Some(dw))?)
+                    })
+                    .map_err(model_error),
+                None => switch_kernels::rms_norm_backward(x, weight.len(), weight, self.eps, dy, &mut dx, None)
+                    .map_err(kernel_error),
+            })
+        })?;
+        Ok(Some(Tensor::from_vec(dx, x.shape().clone(), x.device())?))
+    }
+}
+
 /// Normalises each of `x`'s rows `[tokens, width]` by `weight` `[width]`.
-pub fn rms_norm(x: &Tensor, weight: &[f32], eps: f32) -> Result<Tensor> {
+pub fn rms_norm(x: &Tensor, weight: &Weight, eps: f32) -> Result<Tensor> {
     flat_dims(x)?;
-    Ok(x.apply_op1_no_bwd(&RmsNorm { weight, eps })?)
+    match x.track_op() {
+        true => Ok(x.apply_op1(TrainedRmsNorm { weight: weight.clone(), eps })?),
+        false => Ok(x.apply_op1_no_bwd(&RmsNorm { weight: weight.as_f32()?, eps })?),
+    }
 }

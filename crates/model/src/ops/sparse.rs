@@ -23,7 +23,9 @@ impl CustomOp1 for Dense<'_> {
         let (tokens, width) = layout.shape().dims2()?;
         let weights = self.weights.weights().map_err(|e| candle_core::Error::Msg(e.to_string()))?;
         let mut y = vec![0f32; x.len()];
-        switch_kernels::feed_forward(x, tokens, width, &weights, self.act.activation, &mut y).map_err(kernel_error)?;
+        let precision = self.weights.precision();
+        switch_kernels::feed_forward_with(precision, x, tokens, width, &weights, self.act.activation, &mut y)
+            .map_err(kernel_error)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 }
@@ -56,8 +58,18 @@ impl CustomOp1 for Sparse<'_> {
                 .and_then(|e| e.weights())
                 .map_err(|e| KernelError::Weights { expert: index, reason: e.message })
         };
-        switch_kernels::experts(x, tokens, width, self.routes, self.act.activation, &expert, &mut y)
-            .map_err(kernel_error)?;
+        let precision = self.bank.expert(self.layer, 0).map(FeedForward::precision).unwrap_or_default();
+        switch_kernels::experts_with(
+            precision,
+            x,
+            tokens,
+            width,
+            self.routes,
+            self.act.activation,
+            &expert,
+            &mut y,
+        )
+        .map_err(kernel_error)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 }

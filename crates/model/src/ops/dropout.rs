@@ -1,0 +1,37 @@
+//! Inverted dropout. The mask follows from the seed, so that the way back (and a block that is computed again) draws the same.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+use switch_kernels::Dropout;
+
+use super::{on_values, values};
+use crate::error::Result;
+
+struct Op {
+    dropout: Dropout,
+}
+
+impl CustomOp1 for Op {
+    fn name(&self) -> &'static str {
+        "switch-dropout"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let mut y = values(storage, layout)?.to_vec();
+        self.dropout.apply(0, &mut y);
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let mut dx = on_values(dy, |dy| Ok(dy.to_vec()))?;
+        self.dropout.apply(0, &mut dx);
+        Ok(Some(Tensor::from_vec(dx, dy.shape().clone(), dy.device())?))
+    }
+}
+
+/// `x` with some elements zero and the others scaled up; `x` itself at rate 0.
+pub fn dropout(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
+    match dropout.rate > 0.0 {
+        true => Ok(x.apply_op1(Op { dropout })?),
+        false => Ok(x.clone()),
+    }
+}

@@ -1,0 +1,119 @@
+//! A weight's second life: float32 values that an optimiser changes in place, and a gradient beside them.
+//!
+//! Gradients do not go through candle's graph, which would hold a second copy of each while they are summed: the ops'
+//! backward passes add to them here, so that accumulation over several batches costs no memory and no pass.
+
+use std::cell::UnsafeCell;
+use std::sync::{Mutex, PoisonError};
+
+use switch_kernels::{linear_backward_weight, Precision};
+
+use super::adapter::Adapter;
+use crate::error::Result;
+use crate::weight::try_zeros;
+
+/// A gradient that may not be there: a parameter that no token passed through has none, and an optimiser leaves it.
+#[derive(Default)]
+pub struct Gradient {
+    values: Vec<f32>,
+    present: bool,
+}
+
+impl Gradient {
+    /// The values, zeroed first where there were none.
+    pub fn start(&mut self, len: usize) -> Result<&mut [f32]> {
+        if self.values.len() != len {
+            self.values = try_zeros(len)?;
+        } else if !self.present {
+            self.values.fill(0.0);
+        }
+        self.present = true;
+        Ok(&mut self.values)
+    }
+
+    pub fn get(&self) -> Option<&[f32]> {
+        self.present.then_some(self.values.as_slice())
+    }
+
+    /// Forgets the gradient and keeps its memory.
+    pub fn clear(&mut self) {
+        self.present = false;
+    }
+}
+
+/// What is learned of a weight.
+pub enum Learned {
+    /// Every value.
+    All(Mutex<Gradient>),
+    /// A low-rank change of values that stay.
+    Adapter(Mutex<Adapter>),
+}
+
+/// Values that training changes. Layers read them through [`Trainable::values`]; only the optimiser, which owns the
+/// training and runs between passes, writes.
+pub struct Trainable {
+    values: UnsafeCell<Vec<f32>>,
+    pub learned: Learned,
+}
+
+// SAFETY: `values` is written only through `values_mut`, whose callers promise that nothing reads meanwhile.
+unsafe impl Sync for Trainable {}
+
+impl Trainable {
+    pub fn new(values: Vec<f32>, learned: Learned) -> Self {
+        Self { values: UnsafeCell::new(values), learned }
+    }
+
+    pub fn values(&self) -> &[f32] {
+        // SAFETY: see `values_mut`.
+        unsafe { &*self.values.get() }
+    }
+
+    /// # Safety
+    /// No borrow of [`Trainable::values`] is alive, on any thread, while the result is.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn values_mut(&self) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.values.get() }
+    }
+
+    /// Adds the gradient of `y = x · wᵀ`: `dy` `[n, rows]`, `x` `[n, cols]`.
+    pub fn add_linear(
+        &self,
+        precision: Precision,
+        dy: &[f32],
+        x: &[f32],
+        n: usize,
+        rows: usize,
+        cols: usize,
+    ) -> Result<()> {
+        match &self.learned {
+            Learned::All(gradient) => {
+                let mut gradient = gradient.lock().unwrap_or_else(PoisonError::into_inner);
+                let dw = gradient.start(rows * cols)?;
+                Ok(linear_backward_weight(precision, dy, x, n, rows, cols, 1.0, dw)?)
+            }
+            Learned::Adapter(adapter) => {
+                adapter.lock().unwrap_or_else(PoisonError::into_inner).add_linear(precision, dy, x, n)
+            }
+        }
+    }
+
+    /// Lets `add` add to the gradient of all values. Weights with an adapter have none.
+    pub fn add(&self, add: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+        match &self.learned {
+            Learned::All(gradient) => {
+                let mut gradient = gradient.lock().unwrap_or_else(PoisonError::into_inner);
+                add(gradient.start(self.values().len())?)
+            }
+            Learned::Adapter(_) => Ok(()),
+        }
+    }
+
+    pub fn clear_gradient(&self) {
+        match &self.learned {
+            Learned::All(gradient) => gradient.lock().unwrap_or_else(PoisonError::into_inner).clear(),
+            Learned::Adapter(adapter) => adapter.lock().unwrap_or_else(PoisonError::into_inner).clear(),
+        }
+    }
+}
