@@ -102,4 +102,13 @@ operations! {
     generation_finish "generation_finish",
     route "route",
     process_scores "process_scores",
+    training_start "training_start",
+    training_step "training_step",
+    training_evaluate "training_evaluate",
+    training_update "training_update",
+    training_gradients "training_gradients",
+    training_clear_gradients "training_clear_gradients",
+    training_save_plan "training_save_plan",
+    training_restore "training_restore",
+    training_merge_adapters "training_merge_adapters",
 }

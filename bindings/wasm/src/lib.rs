@@ -117,4 +117,13 @@ operations! {
     generation_finish,
     route,
     process_scores,
+    training_start,
+    training_step,
+    training_evaluate,
+    training_update,
+    training_gradients,
+    training_clear_gradients,
+    training_save_plan,
+    training_restore,
+    training_merge_adapters,
 }

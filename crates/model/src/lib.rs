@@ -33,6 +33,6 @@ pub use routing::{route, RoutingPolicy};
 pub use rows::Rows;
 pub use trace::{batched, Trace};
 pub use training::{
-    LayerLoad, LoraOptions, OptimizerOptions, Part as TrainingPart, StateSource, StepReport, Training, TrainingBatch, TrainingOptions, UpdateReport,
+    LayerLoad, Part as TrainingPart, StateSource, StepReport, Training, TrainingBatch, TrainingOptions, UpdateReport,
 };
 pub use weight::{StorageDtype, Weight};

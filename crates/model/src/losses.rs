@@ -135,9 +135,11 @@ pub fn router_loss_gradients(
                 let log_z = log_sum_exp(row);
                 let p = |logit: f32| (f64::from(logit) - log_z).exp();
                 let mean: f64 = row.iter().zip(share).map(|(logit, share)| p(*logit) * share).sum();
-                gradient.extend(row.iter().zip(share).map(|(logit, share)| {
-                    (p(*logit) * (z_each * log_z + aux_each * (share - mean))) as f32
-                }));
+                gradient.extend(
+                    row.iter()
+                        .zip(share)
+                        .map(|(logit, share)| (p(*logit) * (z_each * log_z + aux_each * (share - mean))) as f32),
+                );
             }
             gradient
         })

@@ -296,7 +296,7 @@ impl SwitchTransformers {
             }
             Parts::SparseMlp(mlp) => {
                 mlp.forward(x, rows, &self.config, &self.policy, &self.bank, None, trace).map(Some)
-            },
+            }
             Parts::Sequence(_) => Err(self.lacks("hidden_states input")),
         }
     }

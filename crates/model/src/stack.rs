@@ -45,7 +45,9 @@ impl Stack {
         let blocks = sparse
             .iter()
             .enumerate()
-            .map(|(i, s)| Block::build(config, parameters, &format!("{name}.block.{i}.layer"), decoder, *s, bank).map(Arc::new))
+            .map(|(i, s)| {
+                Block::build(config, parameters, &format!("{name}.block.{i}.layer"), decoder, *s, bank).map(Arc::new)
+            })
             .collect::<Result<Vec<_>>>()?;
         let bias = format!("{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
         Ok(Self {

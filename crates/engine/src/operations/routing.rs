@@ -41,7 +41,8 @@ pub fn route(call: Call<'_>) -> Result<Reply, Failure> {
         Some(_) => call.tensors.flags("padding_mask", groups, tokens)?,
     };
     let rows = Rows::rectangle(groups, tokens, mask)?;
-    let routes = switch_model::route(&logits, &rows, &config, &RoutingPolicy::from_json(&request.policy)?)?;
+    let policy = RoutingPolicy::from_json(&request.policy)?;
+    let routes = switch_model::route(&logits, &rows, &config, &policy, config.router_dtype)?;
     let dims = [groups, tokens];
     Ok(Reply {
         json: "{}".into(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use switch_kernels::Dropout;
+use switch_kernels::training::Dropout;
 
 use super::BiasSpan;
 use crate::cache::{LayerCache, Segment};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use switch_kernels::Dropout;
+use switch_kernels::training::Dropout;
 
 use super::attention::{Attention, CrossKeyValues, CrossRows, HeldLayer};
 use super::{BiasSpan, ExpertBank, FeedForward, SparseMlp};

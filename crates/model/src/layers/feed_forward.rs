@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use switch_kernels::{ExpertWeights, FeedForwardPart, Precision};
+use switch_kernels::training::FeedForwardPart;
+use switch_kernels::{ExpertWeights, Precision};
 
 use super::Router;
 use crate::config::SwitchTransformersConfig;

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
-use switch_kernels::{AttentionRow, Dropout, RelativeBias};
+use switch_kernels::training::Dropout;
+use switch_kernels::{AttentionRow, RelativeBias};
 
 use super::attention::{part, RowSpan};
 use super::{flat_dims, kernel_error, model_error, on_values, values};
@@ -101,7 +102,7 @@ impl CustomOp3 for TrainedAttention {
             let mut parts = split(&mut out, &self.lens().0, inner)?;
             let mut sums: Vec<&mut [f32]> = log_sums.iter_mut().map(Vec::as_mut_slice).collect();
             let dim = inner / self.heads.max(1);
-            switch_kernels::attention_train(&rows, self.heads, dim, &self.dropout, &mut parts, &mut sums)
+            switch_kernels::training::attention_train(&rows, self.heads, dim, &self.dropout, &mut parts, &mut sums)
                 .map_err(kernel_error)?;
         }
         *self.log_sums.lock().unwrap_or_else(PoisonError::into_inner) = log_sums;
@@ -141,7 +142,7 @@ impl CustomOp3 for TrainedAttention {
                                 .iter()
                                 .map(|s| part(gradient, s.q_start, s.q_len, inner))
                                 .collect::<candle_core::Result<Vec<_>>>()?;
-                            switch_kernels::attention_backward(
+                            switch_kernels::training::attention_backward(
                                 &rows,
                                 self.heads,
                                 inner / self.heads.max(1),

@@ -1,6 +1,6 @@
 //! A bias per column: the router's, where the config gives it one.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Tensor, Shape};
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 use super::{model_error, on_values, values};
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! Inverted dropout. The mask follows from the seed, so that the way back (and a block that is computed again) draws the same.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
-use switch_kernels::Dropout;
+use switch_kernels::training::Dropout;
 
 use super::{on_values, values};
 use crate::error::Result;

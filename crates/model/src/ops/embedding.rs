@@ -40,7 +40,7 @@ impl CustomOp1 for TrainedEmbedding {
             let width = self.table.matrix().map_err(model_error)?.cols;
             on_values(dy, |dy| {
                 trainable
-                    .add(|dtable| Ok(switch_kernels::embedding_backward(dy, &self.ids, width, dtable)?))
+                    .add(|dtable| Ok(switch_kernels::training::embedding_backward(dy, &self.ids, width, dtable)?))
                     .map_err(model_error)
             })?;
         }

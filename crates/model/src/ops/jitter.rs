@@ -15,7 +15,7 @@ impl Jitter {
     /// Multiplies each value by its own factor from `1 - noise` to `1 + noise`.
     fn apply(&self, values: &mut [f32]) {
         for (i, value) in values.iter_mut().enumerate() {
-            let bits = switch_kernels::mix(self.seed, i as u64) >> 40;
+            let bits = crate::training::mix(self.seed, i as u64) >> 40;
             let uniform = bits as f32 * (1.0 / (1u32 << 24) as f32);
             *value *= 1.0 - self.noise + 2.0 * self.noise * uniform;
         }

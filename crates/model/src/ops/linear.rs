@@ -49,7 +49,8 @@ impl CustomOp1 for TrainedLinear {
         let (tokens, precision) = (x.dim(0)?, self.weight.precision());
         let mut dx = vec![0f32; tokens * weight.cols];
         on_values(dy, |dy| {
-            switch_kernels::linear_backward_input(precision, dy, tokens, weight, &mut dx).map_err(kernel_error)?;
+            switch_kernels::training::linear_backward_input(precision, dy, tokens, weight, &mut dx)
+                .map_err(kernel_error)?;
             if let Some(trainable) = self.master.trainable() {
                 on_values(x, |x| {
                     trainable.add_linear(precision, dy, x, tokens, weight.rows, weight.cols).map_err(model_error)

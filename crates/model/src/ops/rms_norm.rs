@@ -45,11 +45,21 @@ impl CustomOp1 for TrainedRmsNorm {
             on_values(dy, |dy| match self.weight.trainable() {
                 Some(trainable) => trainable
                     .add(|dw| {
-                        Ok(switch_kernels::rms_norm_backward(x, weight.len(), weight, self.eps, dy, &mut dx, Some(dw))?)
+                        Ok(switch_kernels::training::rms_norm_backward(
+                            x,
+                            weight.len(),
+                            weight,
+                            self.eps,
+                            dy,
+                            &mut dx,
+                            Some(dw),
+                        )?)
                     })
                     .map_err(model_error),
-                None => switch_kernels::rms_norm_backward(x, weight.len(), weight, self.eps, dy, &mut dx, None)
-                    .map_err(kernel_error),
+                None => {
+                    switch_kernels::training::rms_norm_backward(x, weight.len(), weight, self.eps, dy, &mut dx, None)
+                        .map_err(kernel_error)
+                }
             })
         })?;
         Ok(Some(Tensor::from_vec(dx, x.shape().clone(), x.device())?))

@@ -59,17 +59,8 @@ impl CustomOp1 for Sparse<'_> {
                 .map_err(|e| KernelError::Weights { expert: index, reason: e.message })
         };
         let precision = self.bank.expert(self.layer, 0).map(FeedForward::precision).unwrap_or_default();
-        switch_kernels::experts_with(
-            precision,
-            x,
-            tokens,
-            width,
-            self.routes,
-            self.act.activation,
-            &expert,
-            &mut y,
-        )
-        .map_err(kernel_error)?;
+        switch_kernels::experts_with(precision, x, tokens, width, self.routes, self.act.activation, &expert, &mut y)
+            .map_err(kernel_error)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 }

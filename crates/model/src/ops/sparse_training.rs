@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
-use switch_kernels::{Dropout, ExpertWeights, FeedForwardPart, KernelError, Routes};
+use switch_kernels::training::{Dropout, FeedForwardPart};
+use switch_kernels::{ExpertWeights, KernelError, Routes};
 
 use super::{flat_dims, kernel_error, model_error, on_values, values};
 use crate::config::FeedForwardActivation;
@@ -49,8 +50,18 @@ impl CustomOp1 for TrainedDense {
         let mut hidden = Vec::new();
         let mut y = vec![0f32; x.len()];
         let (precision, act) = (self.weights.precision(), self.act.activation);
-        switch_kernels::feed_forward_train(precision, x, n, d, &weights, act, &self.dropout, &mut hidden, &mut y)
-            .map_err(kernel_error)?;
+        switch_kernels::training::feed_forward_train(
+            precision,
+            x,
+            n,
+            d,
+            &weights,
+            act,
+            &self.dropout,
+            &mut hidden,
+            &mut y,
+        )
+        .map_err(kernel_error)?;
         *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = hidden;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -66,7 +77,7 @@ impl CustomOp1 for TrainedDense {
                 let mut sink = |part, dy: &[f32], x: &[f32], n| {
                     add_gradient(&self.weights, part, dy, x, n).map_err(|e| of_expert(0, e))
                 };
-                switch_kernels::feed_forward_backward(
+                switch_kernels::training::feed_forward_backward(
                     precision,
                     x,
                     n,
@@ -132,7 +143,7 @@ impl CustomOp2 for TrainedSparse {
         let (n, d) = layout.shape().dims2()?;
         let mut hidden = Vec::new();
         let mut y = vec![0f32; x.len()];
-        switch_kernels::experts_train(
+        switch_kernels::training::experts_train(
             self.precision(),
             x,
             n,
@@ -169,7 +180,7 @@ impl CustomOp2 for TrainedSparse {
                             .and_then(|weights| add_gradient(weights, part, dy, x, n))
                             .map_err(|e| of_expert(expert, e))
                     };
-                    switch_kernels::experts_backward(
+                    switch_kernels::training::experts_backward(
                         self.precision(),
                         x,
                         n,
@@ -192,7 +203,8 @@ impl CustomOp2 for TrainedSparse {
         let experts = logits.dim(1)?;
         let mut dlogits = vec![0f32; n * experts];
         on_values(logits, |logits| {
-            switch_kernels::route_backward(logits, experts, &self.routes, &dgate, &mut dlogits).map_err(kernel_error)
+            switch_kernels::training::route_backward(logits, experts, &self.routes, &dgate, &mut dlogits)
+                .map_err(kernel_error)
         })?;
         let dx = Tensor::from_vec(dx, x.shape().clone(), x.device())?;
         Ok((Some(dx), Some(Tensor::from_vec(dlogits, logits.shape().clone(), logits.device())?)))
@@ -210,13 +222,7 @@ pub fn trained_sparse_feed_forward(
     dropout: Dropout,
 ) -> Result<Tensor> {
     flat_dims(x)?;
-    let op = TrainedSparse {
-        bank: Arc::clone(bank),
-        layer,
-        routes: routes.clone(),
-        act,
-        dropout,
-        hidden: Mutex::default(),
-    };
+    let op =
+        TrainedSparse { bank: Arc::clone(bank), layer, routes: routes.clone(), act, dropout, hidden: Mutex::default() };
     Ok(x.apply_op2(logits, op)?)
 }

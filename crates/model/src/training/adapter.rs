@@ -1,7 +1,8 @@
 //! A low-rank adapter (Hu et al., arXiv 2106.09685): `W + scale · B · A`, `W` as it was. The sum is kept ready in the
 //! weight's values, so that layers, evaluation and generation read one matrix; only A and B have gradients.
 
-use switch_kernels::{linear_backward_input, linear_backward_weight, linear_with, Matrix, Precision, Values};
+use switch_kernels::training::{linear_backward_input, linear_backward_weight};
+use switch_kernels::{linear_with, Matrix, Precision, Values};
 
 use super::trainable::Gradient;
 use crate::error::Result;

@@ -44,10 +44,8 @@ impl Again {
         // The block looks its own keys and values up by its number.
         let layers: Vec<CrossKeyValues> =
             key_values.map(|kv| (0..=self.layer).map(|_| kv.clone()).collect()).unwrap_or_default();
-        let cross = self
-            .cross
-            .as_ref()
-            .map(|(encoder_rows, row_of)| (CrossRows { encoder_rows, row_of }, layers.as_slice()));
+        let cross =
+            self.cross.as_ref().map(|(encoder_rows, row_of)| (CrossRows { encoder_rows, row_of }, layers.as_slice()));
         let input = BlockInput {
             rows: &self.rows,
             bias: &self.bias,

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod checkpointing;
+mod mix;
 mod optimizer;
 mod options;
 mod parameters;
@@ -14,11 +15,12 @@ mod step;
 mod trainable;
 
 pub use checkpointing::checkpointed;
-pub use options::{AdafactorOptions, AdamWOptions, LoraOptions, OptimizerOptions, ParameterGroup, TrainingOptions};
+pub use mix::mix;
+pub use options::TrainingOptions;
 pub use pass::{LayerPass, Site, TrainingPass};
 pub use state::{Part, StateSource};
 pub use step::{LayerLoad, StepReport, TrainingBatch};
-pub use trainable::{Gradient, Learned, Trainable};
+pub use trainable::Trainable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -131,5 +133,14 @@ impl Training {
         }
         self.state.clear();
         Ok(())
+    }
+}
+
+impl Drop for Training {
+    /// The model may live on; what only training needs goes.
+    fn drop(&mut self) {
+        for slot in &self.slots {
+            slot.free_gradient();
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! One update: the global norm, clipping, then each parameter's step (reference: `torch.nn.utils.clip_grad_norm_`,
 //! `torch.optim.AdamW`, `transformers.optimization.Adafactor`).
 
-use switch_kernels::{adafactor_step, adamw_step, all_finite, sum_of_squares, Adafactor, AdafactorState, AdamW};
+use switch_kernels::training::{
+    adafactor_step, adamw_step, all_finite, sum_of_squares, Adafactor, AdafactorState, AdamW,
+};
 
 use super::options::OptimizerOptions;
+use super::parameters::Slot;
 use super::{Training, UpdateReport};
 use crate::error::{code, ModelError, Result};
 use crate::weight::try_zeros;
@@ -12,6 +15,14 @@ use crate::weight::try_zeros;
 pub enum ParameterState {
     AdamW { step: u64, first: Vec<f32>, second: Vec<f32> },
     Adafactor(AdafactorState),
+}
+
+/// `[rows, cols]`, and whether second moments are kept by row and column: of matrices.
+fn matrix_of(slot: &Slot) -> (usize, usize, bool) {
+    match slot.shape.as_slice() {
+        &[rows, cols] => (rows, cols, true),
+        _ => (1, slot.elements(), false),
+    }
 }
 
 impl Training {
@@ -51,10 +62,7 @@ impl Training {
         for slot in &self.slots {
             let Some(state) = self.state.get_mut(&slot.name) else { continue };
             let learning_rate = learning_rate * slot.learning_rate_scale;
-            let (rows, cols) = match slot.shape.as_slice() {
-                &[rows, cols] => (rows, cols),
-                _ => (1, slot.elements()),
-            };
+            let (rows, cols, factored) = matrix_of(slot);
             // SAFETY: the engine runs one operation at a time, and none but this one while it holds the training.
             unsafe {
                 slot.update(|values, gradient| {
@@ -75,18 +83,17 @@ impl Training {
                         }
                         (OptimizerOptions::Adafactor(o), ParameterState::Adafactor(state)) => {
                             let options = Adafactor {
-                                learning_rate,
-                                eps: o.eps,
+                                learning_rate: (!o.relative_step).then_some(learning_rate),
+                                eps1: o.eps[0],
+                                eps2: o.eps[1],
                                 clip_threshold: o.clip_threshold,
                                 decay_rate: o.decay_rate,
                                 beta1: o.beta1,
                                 weight_decay: slot.weight_decay.unwrap_or(o.weight_decay),
                                 scale_parameter: o.scale_parameter,
-                                relative_step: o.relative_step,
                                 warmup_init: o.warmup_init,
                                 gradient_scale: clip as f32,
                             };
-                            let factored = slot.shape.len() >= 2;
                             adafactor_step(values, rows, cols, factored, gradient, state, &options)
                         }
                         // A state is made for the optimiser, and a restored one is checked against it.
@@ -113,17 +120,9 @@ impl Training {
                     ParameterState::AdamW { step: 0, first: try_zeros(elements)?, second: try_zeros(elements)? }
                 }
                 OptimizerOptions::Adafactor(o) => {
+                    let (rows, cols, factored) = matrix_of(slot);
                     let mut state = AdafactorState::default();
-                    match slot.shape.as_slice() {
-                        &[rows, cols] => {
-                            state.row = try_zeros(rows)?;
-                            state.col = try_zeros(cols)?;
-                        }
-                        _ => state.full = try_zeros(elements)?,
-                    }
-                    if o.beta1.is_some() {
-                        state.m = try_zeros(elements)?;
-                    }
+                    state.prepare(rows, cols, factored, o.beta1.is_some())?;
                     ParameterState::Adafactor(state)
                 }
             };

@@ -54,6 +54,19 @@ impl Slot {
         }
     }
 
+    /// Gives the gradient's memory back.
+    pub fn free_gradient(&self) {
+        match self.weight.trainable().map(|trainable| &trainable.learned) {
+            Some(Learned::All(gradient)) => *lock(gradient) = Gradient::default(),
+            Some(Learned::Adapter(adapter)) => {
+                let mut adapter = lock(adapter);
+                adapter.a_gradient = Gradient::default();
+                adapter.b_gradient = Gradient::default();
+            }
+            None => {}
+        }
+    }
+
     /// Calls `f` with the values and their gradient, if there is one.
     ///
     /// # Safety
@@ -229,7 +242,7 @@ fn adapter(spec: &ParameterSpec, base: Weight, lora: &LoraOptions, seed: u64) ->
     let bound = (1.0 / cols.max(1) as f64).sqrt();
     let uniform = Uniform::new(-bound, bound).map_err(|e| ModelError::internal(e.to_string()))?;
     // Each matrix has draws of its own, which do not depend on what else is trained.
-    let of_name = spec.name.bytes().fold(seed, |hash, byte| switch_kernels::mix(hash, u64::from(byte)));
+    let of_name = spec.name.bytes().fold(seed, |hash, byte| super::mix(hash, u64::from(byte)));
     let mut rng = ChaCha8Rng::seed_from_u64(of_name);
     a.iter_mut().for_each(|value| *value = uniform.sample(&mut rng) as f32);
     Ok(Adapter {

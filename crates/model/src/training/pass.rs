@@ -1,7 +1,8 @@
 //! What a pass in training does that a pass in use does not: noise, by rate and seed.
 
-use switch_kernels::{mix, Dropout};
+use switch_kernels::training::Dropout;
 
+use super::mix::mix;
 use crate::config::RouterDtype;
 
 /// Where in the model noise is drawn. Each place and layer has numbers of its own.

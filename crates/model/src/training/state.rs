@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use switch_checkpoint::{Checkpoint, CheckpointError, Dtype, Fault, SavePlan, SaveTensor, TensorInfo};
-use switch_kernels::AdafactorState;
+use switch_kernels::training::AdafactorState;
 
 use super::optimizer::ParameterState;
 use super::options::OptimizerOptions;
@@ -43,7 +43,8 @@ impl StateSource {
             Part::Optimizer => {
                 metadata.insert("updates".into(), guard.updates.to_string());
                 for (name, state) in &guard.state {
-                    let shape = guard.slots.iter().find(|s| &s.name == name).map(|s| s.shape.clone()).unwrap_or_default();
+                    let shape =
+                        guard.slots.iter().find(|s| &s.name == name).map(|s| s.shape.clone()).unwrap_or_default();
                     for (suffix, values) in state.tensors() {
                         let (dtype, shape) = match values {
                             Values::Step(_) => (Dtype::I64, vec![1]),
@@ -78,7 +79,9 @@ impl StateSource {
     pub fn read(&self, file: usize, offset: u64, into: &mut [u8]) -> Result<()> {
         let guard = self.training.lock().unwrap_or_else(PoisonError::into_inner);
         if guard.updates != self.updates {
-            return Err(ModelError::input("the training went on while it was being saved; plan again after the update"));
+            return Err(ModelError::input(
+                "the training went on while it was being saved; plan again after the update",
+            ));
         }
         let result = self.plan.read(file, offset, into, &mut |name, start, into| {
             guard.tensor_bytes(self.part, name, start, into).map_err(|error| {
@@ -145,7 +148,8 @@ fn copy_part(bytes: &[u8], start: u64, into: &mut [u8]) -> Result<()> {
 impl Training {
     fn tensor_bytes(&self, part: Part, name: &str, start: u64, into: &mut [u8]) -> Result<()> {
         if part == Part::Adapters {
-            let slot = self.slots.iter().find(|s| s.name == name).ok_or_else(|| ModelError::internal("no such adapter"))?;
+            let slot =
+                self.slots.iter().find(|s| s.name == name).ok_or_else(|| ModelError::internal("no such adapter"))?;
             return slot.with_values(|values| copy_bytes(values, start, into))?;
         }
         let found = name.rsplit_once('.').and_then(|(parameter, suffix)| {
@@ -273,7 +277,7 @@ fn read(checkpoint: &Checkpoint, name: &str, shape: &[usize]) -> Result<Vec<f32>
     let info = info(checkpoint, name, shape)?;
     let mut values = try_zeros(shape.iter().product())?;
     checkpoint.read_f32(info, &mut values)?;
-    match switch_kernels::all_finite(&values) {
+    match switch_kernels::training::all_finite(&values) {
         true => Ok(values),
         false => Err(mismatch(format!("{name} with values that are not finite"))),
     }

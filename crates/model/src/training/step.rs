@@ -5,7 +5,8 @@
 
 use candle_core::{Device, Tensor, Var};
 use serde::Serialize;
-use switch_kernels::{linear_backward_input, linear_with, token_loss, Routes, TokenLossOptions, TokenLossSums};
+use switch_kernels::training::{linear_backward_input, token_loss, TokenLossOptions, TokenLossSums};
+use switch_kernels::{linear_with, Routes};
 
 use super::{Training, TrainingPass};
 use crate::error::{ModelError, Result};
@@ -111,9 +112,13 @@ impl Training {
             let batch = batch.encoder_rows.count();
             let scale = f64::from(loss_scale);
             let (z, aux) = (coefficients.0 * scale, coefficients.1 * scale);
-            for (logits, gradient) in
-                trace.router_logits.iter().zip(router_loss_gradients(&trace.router_logits, batch, self.sparse_step(step), z, aux)?)
-            {
+            for (logits, gradient) in trace.router_logits.iter().zip(router_loss_gradients(
+                &trace.router_logits,
+                batch,
+                self.sparse_step(step),
+                z,
+                aux,
+            )?) {
                 total = ops::add(&total, &ops::seed(logits, gradient)?)?;
             }
         }
@@ -133,9 +138,21 @@ impl Training {
         Ok(report)
     }
 
+    /// Weights of the labels and of the teacher's predictions.
+    fn label_weights(&self) -> (f64, f64) {
+        match self.teacher {
+            Some(_) => (1.0 - self.options.soft_label_weight, self.options.soft_label_weight),
+            None => (1.0, 0.0),
+        }
+    }
+
     fn sparse_step(&self, decoder: bool) -> usize {
         let config = self.model.config();
-        if decoder { config.decoder_sparse_step } else { config.encoder_sparse_step }
+        if decoder {
+            config.decoder_sparse_step
+        } else {
+            config.encoder_sparse_step
+        }
     }
 
     /// Coefficients of the router's z-loss and load-balancing loss.
@@ -165,8 +182,7 @@ impl Training {
         let decoder = crate::losses::router_losses(&passed.decoder.router_logits, rows, config.decoder_sparse_step)?;
         let count = sums.count as f64;
         let (cross_entropy, z, soft) = (sums.hard / count, sums.z / count, sums.soft / count);
-        let hard_weight = if self.teacher.is_some() { 1.0 - self.options.soft_label_weight } else { 1.0 };
-        let soft_weight = if self.teacher.is_some() { self.options.soft_label_weight } else { 0.0 };
+        let (hard_weight, soft_weight) = self.label_weights();
         let (z_coef, aux_coef) = self.router_coefficients();
         let routers = z_coef * f64::from(encoder.z_loss + decoder.z_loss)
             + aux_coef * f64::from(encoder.aux_loss + decoder.aux_loss);
@@ -215,10 +231,13 @@ impl Training {
             return Err(ModelError::input("labels: found none that counts, expected at least one that is not -100"));
         }
         let mut gradient = if loss_scale.is_some() { try_zeros(hidden.len())? } else { Vec::new() };
+        let (hard_weight, soft_weight) = self.label_weights();
         let options = TokenLossOptions {
             label_smoothing: self.options.label_smoothing as f32,
-            z_coef: self.options.logits_z_loss_coef as f32,
-            soft_weight: if teacher.is_some() { self.options.soft_label_weight as f32 } else { 0.0 },
+            z_loss: self.options.logits_z_loss_coef as f32,
+            ignore_index: IGNORE_INDEX,
+            hard_weight: hard_weight as f32,
+            soft_weight: soft_weight as f32,
             temperature: self.options.temperature as f32,
         };
         let per_target = loss_scale.map(|loss_scale| loss_scale / counted.len() as f32);
@@ -272,12 +291,8 @@ impl Training {
     fn find_non_finite(&self, batch: &TrainingBatch, pass: &TrainingPass, report: &StepReport) -> Result<String> {
         let pass = TrainingPass { gradient_checkpointing: false, ..*pass };
         let mut encoder = Trace { want_hidden_states: true, ..trace() };
-        let states = self.model.encode_in(
-            Some(&pass),
-            Tokens::Ids(&batch.input_ids),
-            &batch.encoder_rows,
-            &mut encoder,
-        )?;
+        let states =
+            self.model.encode_in(Some(&pass), Tokens::Ids(&batch.input_ids), &batch.encoder_rows, &mut encoder)?;
         let mut decoder = Trace { want_hidden_states: true, ..trace() };
         self.model.decode_in(
             Some(&pass),
@@ -289,7 +304,7 @@ impl Training {
         )?;
         for (name, trace) in [("encoder", &encoder), ("decoder", &decoder)] {
             for (i, states) in trace.hidden_states.iter().enumerate() {
-                if ops::on_values(states, |values| Ok(!switch_kernels::all_finite(values)))? {
+                if ops::on_values(states, |values| Ok(!switch_kernels::training::all_finite(values)))? {
                     return Ok(match i {
                         0 => format!("{name}.embeddings"),
                         _ if i + 1 == trace.hidden_states.len() => format!("{name}.final_layer_norm"),

@@ -6,7 +6,8 @@
 use std::cell::UnsafeCell;
 use std::sync::{Mutex, PoisonError};
 
-use switch_kernels::{linear_backward_weight, Precision};
+use switch_kernels::training::linear_backward_weight;
+use switch_kernels::Precision;
 
 use super::adapter::Adapter;
 use crate::error::Result;

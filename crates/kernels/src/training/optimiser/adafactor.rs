@@ -149,7 +149,7 @@ pub fn adafactor_step(
 
 impl AdafactorState {
     /// Makes what is missing and checks the rest.
-    fn prepare(&mut self, rows: usize, cols: usize, factored: bool, moment: bool) -> Result<(), KernelError> {
+    pub fn prepare(&mut self, rows: usize, cols: usize, factored: bool, moment: bool) -> Result<(), KernelError> {
         let whole = product("parameter", rows, cols)?;
         let wanted = [
             ("row moments", &mut self.row, if factored { rows } else { 0 }),
