@@ -29,6 +29,12 @@ fn check_to(name: &str, found: &[f32], expected: &[f32], tolerance: f64) {
 }
 
 pub fn run(wanted: &dyn Fn(&str) -> bool) {
+    for (n, store) in [1, 4, 8, 16, 24].into_iter().flat_map(|n| [(n, "f32"), (n, "bf16")]) {
+        let name = format!("from memory {store} {n}x768 to 768");
+        if wanted(&name) {
+            from_memory(&name, n, store == "bf16");
+        }
+    }
     for (rows, cols) in [(768, 768), (2048, 768), (768, 2048), (32128, 768)] {
         let wide = numbers(rows * cols);
         let bf16: Vec<u16> = wide.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect();
@@ -50,6 +56,31 @@ pub fn run(wanted: &dyn Fn(&str) -> bool) {
             }
         }
     }
+}
+
+/// Decoding's case: every matrix comes from memory, since a model is larger than the caches. Each run takes the next few.
+fn from_memory(name: &str, n: usize, narrow: bool) {
+    const SIDE: usize = 768;
+    const BYTES: usize = 1 << 30;
+    const TOGETHER: usize = 8;
+    let (x, mut y) = (numbers(n * SIDE), vec![0.0; n * SIDE]);
+    let (wide, bits) = match narrow {
+        true => (Vec::new(), vec![0x3c00u16; BYTES / 2]),
+        false => (vec![1.0f32; BYTES / 4], Vec::new()),
+    };
+    let mut matrices = wide
+        .chunks_exact(SIDE * SIDE)
+        .map(Values::F32)
+        .chain(bits.chunks_exact(SIDE * SIDE).map(Values::Bf16))
+        .cycle()
+        .map(|values| Matrix::new(values, SIDE, SIDE).expect("shape"));
+    let time = clock::best(|| {
+        for w in matrices.by_ref().take(TOGETHER) {
+            linear_with(Precision::Float32, &x, n, w, &mut y).expect("shapes");
+        }
+    });
+    let bytes = TOGETHER * SIDE * SIDE * if narrow { 2 } else { 4 };
+    println!("{name:36} {:7.1} GB/s of weights", 1e-9 * bytes as f64 / time);
 }
 
 fn product(name: &str, precision: Precision, n: usize, w: Matrix<'_>) {

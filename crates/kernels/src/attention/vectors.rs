@@ -48,6 +48,7 @@ impl Op for AttentionTile<'_> {
                 y: scores.as_mut_ptr(),
                 y_stride: keys,
                 add: false,
+                ahead: 0,
             };
             gemm::panel::<S, F32>(tile, count, seen);
         }

@@ -59,6 +59,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_maskload_ps(from, mask(count)) }
     }
     #[inline(always)]
+    unsafe fn prefetch<T>(from: *const T) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+    #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self::V {
         unsafe { widen_bf16(_mm_loadu_si128(from.cast())) }
     }

@@ -45,6 +45,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_maskz_loadu_ps(mask(count), from) }
     }
     #[inline(always)]
+    unsafe fn prefetch<T>(from: *const T) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+    #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> Self::V {
         unsafe { widen_bf16(_mm256_loadu_si256(from.cast())) }
     }

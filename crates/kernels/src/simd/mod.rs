@@ -34,6 +34,9 @@ pub(crate) trait Simd: Copy {
     unsafe fn load(from: *const f32) -> Self::V;
     /// The first `count < N` lanes; the others are 0.
     unsafe fn load_first(from: *const f32, count: usize) -> Self::V;
+    /// Asks for the cache line at an address, which need not be valid. Nothing where the instruction set has no such hint.
+    #[inline(always)]
+    unsafe fn prefetch<T>(_from: *const T) {}
     /// bfloat16 bits, widened.
     unsafe fn load_bf16(from: *const u16) -> Self::V;
     unsafe fn load_bf16_first(from: *const u16, count: usize) -> Self::V;
