@@ -116,6 +116,7 @@ impl Scores<'_> {
                 y: to.as_mut_ptr(),
                 y_stride: self.row.kv_len,
                 add: false,
+                ahead: 0,
             };
             gemm::panel::<S, F32>(tile, queries.len(), keys);
         }
