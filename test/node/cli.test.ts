@@ -425,7 +425,6 @@ describe('verify', () => {
       /INVALID_INPUT.*nothing to verify/,
     ],
     ['a negative tolerance', ['verify', BASE, '--tolerance', '-1'], /INVALID_OPTION/],
-    ['gradients, so far', ['verify', BASE, '--grads'], /UNSUPPORTED_OPTION.*training/],
   ])('%s is exit code 2', async (_, args, message) => {
     const { code, stderr, stdout } = await run_cli(args)
     expect(stderr).toMatch(ONE_ERROR)

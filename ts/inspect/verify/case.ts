@@ -9,6 +9,7 @@ import { open_checkpoint } from '../checkpoint.js'
 import type { Values } from '../compare.js'
 import type { RouterDtype } from '../routes.js'
 import { type CaseModel, load_case_model } from './case_model.js'
+import { compare_gradients, GRADIENT_TOLERANCE, GRADIENTS } from './gradients.js'
 import { type Check, describe_failure, failed } from './report.js'
 import {
   compare_generation,
@@ -25,6 +26,8 @@ export interface CaseOptions {
   dtype: 'auto' | 'float32' | 'bfloat16' | 'float16'
   tolerance: number
   greedy_only: boolean
+  /** Compare gradients too, where the folder has them. */
+  grads: boolean
   signal?: AbortSignal
   /** Called before each part, with its name. */
   on_step?: (step: string) => void
@@ -42,7 +45,8 @@ export async function verify_case(folder: string, options: CaseOptions): Promise
     const inputs = await read_tensors(options.backend, repository, INPUTS)
     const generations = parse_generations((await optional_json(repository, GENERATIONS)) ?? [], GENERATIONS)
     if (!inputs.has('input_ids')) throw new InputError(`${INPUTS} of ${folder} has no input_ids.`)
-    return await run(folder, repository, inputs, as_values(expected), generations, options)
+    const gradients = options.grads ? await optional_tensors(options.backend, repository, GRADIENTS) : null
+    return await run(folder, repository, inputs, as_values(expected), generations, gradients, options)
   } finally {
     repository.close()
   }
@@ -54,6 +58,7 @@ async function run(
   inputs: ReadonlyMap<string, Tensor>,
   expected: NamedValues,
   generations: ExpectedGeneration[],
+  gradients: ReadonlyMap<string, Tensor> | null,
   options: CaseOptions,
 ): Promise<Check[]> {
   const { backend, dtype, tolerance, greedy_only, signal, on_step } = options
@@ -74,6 +79,13 @@ async function run(
       throw_if_aborted(signal)
       on_step?.(generation_name(generation.options))
       checks.push(await run_generation(model, inputs, generation, tolerance, greedy_only))
+    }
+    if (gradients !== null) {
+      throw_if_aborted(signal)
+      on_step?.('gradients')
+      checks.push(
+        ...(await run_gradients(model, inputs, as_values(gradients), Math.max(tolerance, GRADIENT_TOLERANCE))),
+      )
     }
     return checks
   } finally {
@@ -125,6 +137,29 @@ async function run_generation(
     }
     return failed('generation', name, describe_failure(error))
   }
+}
+
+async function run_gradients(
+  model: CaseModel,
+  inputs: ReadonlyMap<string, Tensor>,
+  expected: NamedValues,
+  tolerance: number,
+): Promise<Check[]> {
+  try {
+    return compare_gradients(expected, await model.gradients(inputs), tolerance)
+  } catch (error) {
+    return [failed('tensor', 'gradients', describe_failure(error))]
+  }
+}
+
+/** {@link read_tensors} of a file that need not be there. */
+async function optional_tensors(
+  backend: Backend,
+  repository: Repository,
+  file: string,
+): Promise<Map<string, Tensor> | null> {
+  if ((await repository.read(file)) === null) return null
+  return read_tensors(backend, repository, file)
 }
 
 /** All tensors of a file that lies beside the weights. */

@@ -5,6 +5,7 @@ import { SwitchTransformersForConditionalGeneration } from '../../models/switch_
 import { Tensor } from '../../tensor.js'
 import type { Values } from '../compare.js'
 import { end_token_ids } from '../token_rows.js'
+import { gradients } from './gradients.js'
 import type { Generated } from './sequences.js'
 import type { NamedValues } from './tensors.js'
 
@@ -13,6 +14,8 @@ export interface CaseModel {
   /** Outputs under the forward pass's names, lists as `name.0`, `name.1`, … */
   forward(inputs: ReadonlyMap<string, Tensor>, outputs: readonly string[]): Promise<NamedValues>
   generate(inputs: ReadonlyMap<string, Tensor>, options: Record<string, unknown>): Promise<Generated>
+  /** Gradients of the loss by parameter. The model can only be disposed of afterwards. */
+  gradients(inputs: ReadonlyMap<string, Tensor>): Promise<NamedValues>
   /** The ids that end a row when these options are given. */
   eos_token_ids(options: Record<string, unknown>): number[]
   dispose(): Promise<void>
@@ -61,6 +64,7 @@ export async function load_case_model(folder: string, options: CaseModelOptions)
         ...(sequences_scores && { sequences_scores: Array.from(sequences_scores.data as Float32Array) }),
       }
     },
+    gradients: (inputs) => gradients(model.handle, inputs),
     eos_token_ids: (generation_options) =>
       end_token_ids(generation_options.eos_token_id, model.generation_config?.eos_token_id, model.config.eos_token_id),
     dispose: () => model.dispose(),

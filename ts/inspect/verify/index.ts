@@ -22,7 +22,7 @@ export interface VerifyOptions extends BackendOptions {
   tolerance?: number
   /** Leave out generations that are not plain greedy, without counting them. */
   greedy_only?: boolean
-  /** Compare gradients too. Not implemented yet. */
+  /** Compare gradients too, where a case has `grads.safetensors`: each parameter's within 1e-4, or `tolerance` if it is larger. */
   grads?: boolean
   signal?: AbortSignal
   /** Called before each part of the work. */
@@ -45,11 +45,6 @@ export async function verify(paths: readonly string[], options: VerifyOptions = 
       details: { option: 'tolerance' },
     })
   }
-  if (options.grads) {
-    throw new OptionError('UNSUPPORTED_OPTION', 'Gradients cannot be verified yet: training is not implemented.', {
-      details: { option: 'grads' },
-    })
-  }
   const targets = await find_targets(paths)
   const { backend: name, device } = options
   // Asked anew for each path: a backend that died on one is replaced for the next.
@@ -62,7 +57,15 @@ export async function verify(paths: readonly string[], options: VerifyOptions = 
     const progress = { path: target.path, index, total: targets.length }
     on_progress?.(progress)
     const on_step = (step: string) => on_progress?.({ ...progress, step })
-    const case_options = { backend, dtype, tolerance, greedy_only, on_step, ...(signal && { signal }) }
+    const case_options = {
+      backend,
+      dtype,
+      tolerance,
+      greedy_only,
+      grads: options.grads === true,
+      on_step,
+      ...(signal && { signal }),
+    }
     const checks = await run_checks(target, case_options)
     const report: PathReport = { path: target.path, form: target.form, passed: all_passed(checks), checks }
     reports.push(report)
