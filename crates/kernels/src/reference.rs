@@ -65,13 +65,16 @@ pub fn erf(x: f64) -> f64 {
     }
 }
 
-#[allow(clippy::approx_constant)] // Laplace has the reference's own numbers.
 pub fn activation(act: Activation, x: f32) -> f32 {
-    let x = f64::from(x);
+    activation_f64(act, f64::from(x)) as f32
+}
+
+#[allow(clippy::approx_constant)] // Laplace has the reference's own numbers.
+pub fn activation_f64(act: Activation, x: f64) -> f64 {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let softplus = |x: f64| if x > 20.0 { x } else { x.exp().ln_1p() };
     let gelu = |x: f64| 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2));
-    let y = match act {
+    match act {
         Activation::Relu => x.max(0.0),
         Activation::Relu2 => x.max(0.0).powi(2),
         Activation::Relu6 => x.clamp(0.0, 6.0),
@@ -90,8 +93,7 @@ pub fn activation(act: Activation, x: f32) -> f32 {
         Activation::Laplace => 0.5 * (1.0 + erf((x - 0.707107) / (0.282095 * std::f64::consts::SQRT_2))),
         Activation::SqrtSoftplus => softplus(x).sqrt(),
         Activation::Identity => x,
-    };
-    y as f32
+    }
 }
 
 pub fn attention(row: &AttentionRow<'_>, heads: usize, head_dim: usize) -> Vec<f32> {
