@@ -3,8 +3,9 @@
  * the command line, and beside them the WASM module and the embedded model.
  */
 
-import { chmodSync, copyFileSync, cpSync, mkdirSync, renameSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { chmodSync, copyFileSync, cpSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { rolldown } from 'rolldown'
 import { dts } from 'rolldown-plugin-dts'
@@ -24,14 +25,29 @@ const EMBEDDED = [
 ]
 
 /** In Node, what is installed beside the package is not bundled; a browser's page may have no installer. */
-const installed = (id) => /^(node:|@huggingface\/|commander|cli-progress)/.test(id)
+const installed = (id) =>
+  /^(node:|@huggingface\/|commander|cli-progress|papaparse|pure-rand|fastest-levenshtein)/.test(id)
+
+/** Files as texts: `import text from './file.css?raw'`, as Vite has it. */
+const raw_texts = {
+  name: 'raw texts',
+  resolveId(id, importer) {
+    if (!id.endsWith('?raw')) return null
+    const file = id.slice(0, -4)
+    return file.startsWith('.')
+      ? `\0raw:${join(dirname(importer), file)}`
+      : `\0raw:${createRequire(join(root, 'package.json')).resolve(file)}`
+  },
+  load: (id) =>
+    id.startsWith('\0raw:') ? `export default ${JSON.stringify(readFileSync(id.slice(5), 'utf8'))}` : null,
+}
 
 async function bundle({ input, output, platform, plugins = [] }) {
   const build = await rolldown({
     input,
     platform,
     external: platform === 'node' ? installed : [],
-    plugins,
+    plugins: [raw_texts, ...plugins],
     checks: { pluginTimings: false, bundlerTimings: false },
     cwd: root,
     // The source says what it keeps; an import for its effect alone is kept too.

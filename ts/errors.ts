@@ -49,6 +49,8 @@ export const ERROR_CODES = [
   'HUB_INTEGRITY',
   /** A tokenizer file that is malformed. */
   'TOKENIZER_INVALID',
+  /** A loss or a gradient that is not a number any more, or infinite. */
+  'TRAINING_DIVERGED',
   /** A handle that the backend does not know. */
   'INVALID_HANDLE',
   /** A bug in the library. */
@@ -170,6 +172,14 @@ export class TokenizerError extends SwitchTransformersError {
   }
 }
 
+/** Training came upon a loss or a gradient that is not finite. `details` says at which step and where. */
+export class TrainingError extends SwitchTransformersError {
+  constructor(message: string, options?: ErrorOptions) {
+    super('TRAINING_DIVERGED', message, options)
+    this.name = 'TrainingError'
+  }
+}
+
 /** A bug in the library. Please report it with its message. */
 export class InternalError extends SwitchTransformersError {
   constructor(message: string, options?: ErrorOptions) {
@@ -216,6 +226,8 @@ export function error_for_code(code: ErrorCode, message: string, options?: Error
       return new HubError(code, message, options)
     case 'TOKENIZER_INVALID':
       return new TokenizerError(message, options)
+    case 'TRAINING_DIVERGED':
+      return new TrainingError(message, options)
     case 'INTERNAL':
       return new InternalError(message, options)
   }

@@ -49,6 +49,7 @@ export class PreTrainedTokenizer extends Callable<CallArguments, BatchEncoding |
   readonly #roles: Partial<Record<Role, AddedToken>>
   readonly #special: string[]
   readonly #input_names: readonly string[]
+  readonly #given: TokenizerFiles
   /** The number of tokens that the model was made for; 1e30 when its config does not say. */
   model_max_length: number
   /** The side on which padding goes where a call does not say. */
@@ -65,7 +66,8 @@ export class PreTrainedTokenizer extends Callable<CallArguments, BatchEncoding |
    */
   constructor(tokenizer_json: object, tokenizer_config: object = {}) {
     super()
-    const files = this._files(to_files(tokenizer_json, tokenizer_config))
+    this.#given = to_files(tokenizer_json, tokenizer_config)
+    const files = this._files(this.#given)
     const { definition, config } = files
     this.#pipeline = new Pipeline(definition)
     const special = read_special_tokens(files, definition, this._default_roles())
@@ -111,6 +113,22 @@ export class PreTrainedTokenizer extends Callable<CallArguments, BatchEncoding |
   /** @internal The added tokens that the definition has of itself. */
   _own_added_tokens(definition: Field): ReturnType<typeof read_added_tokens> {
     return read_added_tokens(definition)
+  }
+
+  /** @internal The files that it was made from. */
+  get _given(): TokenizerFiles {
+    return this.#given
+  }
+
+  /**
+   * Writes `tokenizer.json` and `tokenizer_config.json` into a folder, which is made where it is missing. Node only.
+   *
+   * @throws {FileError} `FILE_READ` where they cannot be written.
+   */
+  async save_pretrained(save_directory: string): Promise<void> {
+    // A chunk of its own: browsers never save.
+    const { save_tokenizer } = await import('./saving.js')
+    await save_tokenizer(this, save_directory)
   }
 
   /** @internal For the streaming decoder. */

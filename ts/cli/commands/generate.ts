@@ -7,9 +7,9 @@ import {
   SwitchTransformersForConditionalGeneration,
   type Tensor,
 } from '../../entry/node.js'
+import { end_token_ids, until_end } from '../../generation/token_rows.js'
 import { embedded_model_path } from '../../inspect/embedded.js'
 import { type StackRoutes, type TokenRoutes, token_routes } from '../../inspect/token_routes.js'
-import { end_token_ids, until_end } from '../../inspect/token_rows.js'
 import { UsageError } from '../exit.js'
 import {
   add_backend_flags,

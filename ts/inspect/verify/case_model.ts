@@ -1,10 +1,10 @@
 /** The model of a case, reduced to what verification asks of it. */
 
 import type { SwitchTransformersConfig } from '../../configuration.js'
+import { end_token_ids } from '../../generation/token_rows.js'
 import { SwitchTransformersForConditionalGeneration } from '../../models/switch_transformers.js'
 import { Tensor } from '../../tensor.js'
 import type { Values } from '../compare.js'
-import { end_token_ids } from '../token_rows.js'
 import { gradients } from './gradients.js'
 import type { Generated } from './sequences.js'
 import type { NamedValues } from './tensors.js'

@@ -1,8 +1,8 @@
 /** Compares generated sequences with a case's `generation.json`. */
 
 import { InputError } from '../../errors.js'
+import { until_end } from '../../generation/token_rows.js'
 import { is_record, show } from '../../utils/json.js'
-import { until_end } from '../token_rows.js'
 import { type Check, failed, measured, passed } from './report.js'
 
 /** One entry of `generation.json`. */

@@ -1,0 +1,16 @@
+/** Training. */
+
+export type { LoraOptions, ParameterGroup } from '../backend/training_contract.js'
+export type { ScheduleFunction, TrainingArguments } from './arguments.js'
+export type { CallbackContext, TrainerCallback, TrainerControl, UpdateReport } from './callbacks.js'
+export type { DatasetInput, ExampleRow } from './data/dataset.js'
+export type { Example, SkippedRows } from './data/examples.js'
+export type { DataSource } from './data/text_chunks.js'
+export type { ComputeMetrics, Predictions } from './evaluate.js'
+export type { MetricName } from './metrics/names.js'
+export { type ExampleReader, type ReadOptions, read_examples } from './read_examples.js'
+export type { TrainOutput } from './run.js'
+export type { LogEntry, TrainerState } from './state.js'
+export { MemoryStore } from './store/memory_store.js'
+export type { StoredFile, TrainingStore } from './store/store.js'
+export { type EvaluateCall, type SaveModelOptions, type TrainCall, Trainer, type TrainerOptions } from './trainer.js'

@@ -1,0 +1,25 @@
+/** What training needs of its platform: reading data files, and a place for checkpoints. */
+
+import { InternalError } from '../errors.js'
+import type { TrainingStore } from './store/store.js'
+
+export interface TrainingPlatform {
+  /** The bytes of a path (Node) or an address (browsers). */
+  read_file(path: string): AsyncIterable<Uint8Array>
+  /** The store that `output_dir` means. */
+  open_store(output_dir: string): Promise<TrainingStore>
+}
+
+let load: (() => Promise<TrainingPlatform>) | undefined
+
+/** Registers how the platform is loaded. Called once by the entry for Node or for browsers. */
+export function set_training_platform(loader: () => Promise<TrainingPlatform>): void {
+  load = loader
+}
+
+export function get_training_platform(): Promise<TrainingPlatform> {
+  if (load === undefined) {
+    throw new InternalError('No training platform is registered. Import the package by its name, not by a file.')
+  }
+  return load()
+}
