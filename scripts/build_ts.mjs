@@ -39,7 +39,9 @@ const raw_texts = {
       : `\0raw:${createRequire(join(root, 'package.json')).resolve(file)}`
   },
   load: (id) =>
-    id.startsWith('\0raw:') ? `export default ${JSON.stringify(readFileSync(id.slice(5), 'utf8'))}` : null,
+    id.startsWith('\0raw:')
+      ? { code: `export default ${JSON.stringify(readFileSync(id.slice(5), 'utf8'))}`, moduleType: 'js' }
+      : null,
 }
 
 async function bundle({ input, output, platform, plugins = [] }) {
@@ -78,7 +80,14 @@ async function bundle_all() {
     platform: 'node',
   })
   // What a page without a bundler loads; bundlers find what is unused all the same.
-  await bundle({ input: { browser }, output: { ...esm, minify: true }, platform: 'browser' })
+  // Models, tokenizers and what they need are one piece, which the chunks that are loaded later share: a page's own
+  // bundler cannot join what comes in pieces, and pieces compress worse.
+  const common = { name: 'common', test: /\/ts\/(?:models\/switch_transformers|tokenizer\/auto)\.ts$/ }
+  await bundle({
+    input: { browser },
+    output: { ...esm, minify: true, codeSplitting: { groups: [common] } },
+    platform: 'browser',
+  })
   await bundle({
     input: { wasm_worker: 'ts/backend/wasm_worker.ts' },
     output: { ...esm, minify: true },

@@ -226,8 +226,9 @@ export function error_for_code(code: ErrorCode, message: string, options?: Error
       return new HubError(code, message, options)
     case 'TOKENIZER_INVALID':
       return new TokenizerError(message, options)
+    // Made here, never in the backend: pages that do not train need not carry its class.
     case 'TRAINING_DIVERGED':
-      return new TrainingError(message, options)
+      return new SwitchTransformersError(code, message, options)
     case 'INTERNAL':
       return new InternalError(message, options)
   }

@@ -18,6 +18,7 @@ const controller = new AbortController()
 const cleanups: (() => void)[] = []
 const bars = new Set<Progress>()
 let interrupted_code: number = EXIT.interrupted
+let grace_ms = GRACE_MS
 
 // Whoever reads the output may close it early (`| head`): that is no error, and nothing more is to be said.
 for (const stream of [process.stdout, process.stderr]) {
@@ -33,7 +34,7 @@ for (const [signal, exit_code] of Object.entries(SIGNALS)) {
     if (controller.signal.aborted) end_now()
     controller.abort()
     // What runs in the engine cannot always look up in time.
-    setTimeout(end_now, GRACE_MS).unref()
+    setTimeout(end_now, grace_ms).unref()
   })
 }
 
@@ -59,6 +60,9 @@ const terminal: Terminal = {
   read_lines: () => (process.stdin.isTTY ? null : lines_of(addAbortSignal(controller.signal, process.stdin))),
   signal: controller.signal,
   on_interrupt: (cleanup) => void cleanups.push(cleanup),
+  be_patient(milliseconds) {
+    grace_ms = milliseconds
+  },
   progress(label) {
     const bar = progress_bar(process.stderr, label)
     bars.add(bar)

@@ -2,9 +2,11 @@
 
 import { Command } from 'commander'
 import { version } from '../../package.json'
+import { add_evaluate } from './commands/evaluate.js'
 import { add_generate } from './commands/generate.js'
 import { add_init } from './commands/init.js'
 import { add_inspect } from './commands/inspect.js'
+import { add_train } from './commands/train.js'
 import { add_verify } from './commands/verify.js'
 import { EXIT, failure_of } from './exit.js'
 import type { Terminal } from './terminal.js'
@@ -17,7 +19,7 @@ Environment: SWITCH_BACKEND (native, wasm), SWITCH_DEBUG (stack traces), HF_TOKE
 export async function run(args: readonly string[], terminal: Terminal, debug = false): Promise<number> {
   let exit_code: number = EXIT.ok
   const program = new Command('switch-transformers')
-    .description('Switch Transformers: generate, inspect, initialise and verify checkpoints')
+    .description('Switch Transformers: generate, train, evaluate, inspect, initialise and verify checkpoints')
     .version(version)
     .exitOverride()
     .configureOutput({
@@ -31,6 +33,8 @@ export async function run(args: readonly string[], terminal: Terminal, debug = f
   add_generate(program, terminal)
   add_inspect(program, terminal)
   add_init(program, terminal)
+  add_train(program, terminal)
+  add_evaluate(program, terminal)
   add_verify(program, terminal, (code) => {
     exit_code = code
   })

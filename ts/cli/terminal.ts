@@ -13,6 +13,8 @@ export interface Terminal {
   readonly signal: AbortSignal
   /** Called, synchronously, when the command is interrupted. */
   on_interrupt(cleanup: () => void): void
+  /** Gives an interrupted command this long to stop at its own place, instead of the usual short time. */
+  be_patient(milliseconds: number): void
   progress(label: string): Progress
 }
 

@@ -127,8 +127,7 @@ export class PreTrainedTokenizer extends Callable<CallArguments, BatchEncoding |
    */
   async save_pretrained(save_directory: string): Promise<void> {
     // A chunk of its own: browsers never save.
-    const { save_tokenizer } = await import('./saving.js')
-    await save_tokenizer(this, save_directory)
+    await (await import('./saving.js')).save_tokenizer(this, save_directory)
   }
 
   /** @internal For the streaming decoder. */

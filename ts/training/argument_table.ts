@@ -73,7 +73,17 @@ const object = (expected: string) => rule('json', null, expected, (v) => typeof 
 
 const STRATEGIES = ['no', 'steps', 'epoch'] as const
 
-export const ARGUMENTS: Readonly<Record<keyof TrainingArguments, ArgumentRule>> = {
+/** By name. Made when it is first asked for: a bundler cannot leave out what is made when a module is loaded. */
+export function argument_rules(): Rules {
+  rules ??= make_rules()
+  return rules
+}
+
+type Rules = Readonly<Record<keyof TrainingArguments, ArgumentRule>>
+
+let rules: Rules | undefined
+
+const make_rules = (): Rules => ({
   output_dir: text(null),
   per_device_train_batch_size: integer(8, 1),
   per_device_eval_batch_size: integer(8, 1),
@@ -168,7 +178,7 @@ export const ARGUMENTS: Readonly<Record<keyof TrainingArguments, ArgumentRule>> 
   logging_steps: integer(10, 1),
   logging_first_step: flag(false),
   report: flag(false),
-}
+})
 
 function is_group(value: unknown): boolean {
   const { patterns, learning_rate_scale, weight_decay, ...rest } = (value ?? {}) as Record<string, unknown>
@@ -185,13 +195,13 @@ function is_group(value: unknown): boolean {
 
 /** Why a value cannot be that of an option; null where it can. */
 export function argument_fault(name: keyof TrainingArguments, value: unknown): string | null {
-  const { accepts, expected } = ARGUMENTS[name]
+  const { accepts, expected } = argument_rules()[name]
   return accepts(value) ? null : `${name} must be ${expected}; found ${show(value)}`
 }
 
 /** Every option at its default. */
 export function argument_defaults(): CompleteArguments {
   return Object.fromEntries(
-    Object.entries(ARGUMENTS).map(([name, { default: value }]) => [name, value]),
+    Object.entries(argument_rules()).map(([name, { default: value }]) => [name, value]),
   ) as unknown as CompleteArguments
 }

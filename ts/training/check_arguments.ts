@@ -2,7 +2,7 @@
 
 import { OptionError } from '../errors.js'
 import { is_record, show } from '../utils/json.js'
-import { ARGUMENTS, argument_defaults, argument_fault } from './argument_table.js'
+import { argument_defaults, argument_fault, argument_rules } from './argument_table.js'
 import type { CompleteArguments, TrainingArguments } from './arguments.js'
 import { lower_is_better } from './metrics/names.js'
 
@@ -25,11 +25,11 @@ const LORA_TARGETS = ['q', 'k', 'v', 'o', 'wi', 'wi_0', 'wi_1', 'wo']
 export function check_arguments(given: TrainingArguments, context: ArgumentContext): CompleteArguments {
   if (!is_record(given)) throw invalid(['args'], `args must be an object of options; found ${show(given)}`)
   const known = Object.entries(given).filter(([, value]) => value !== undefined)
-  const unknown = known.map(([name]) => name).filter((name) => !Object.hasOwn(ARGUMENTS, name))
+  const unknown = known.map(([name]) => name).filter((name) => !Object.hasOwn(argument_rules(), name))
   if (unknown.length > 0) {
     throw new OptionError(
       'UNSUPPORTED_OPTION',
-      `Training has no option ${unknown.join(', ')}. It takes ${Object.keys(ARGUMENTS).join(', ')}.`,
+      `Training has no option ${unknown.join(', ')}. It takes ${Object.keys(argument_rules()).join(', ')}.`,
       { details: { options: unknown } },
     )
   }

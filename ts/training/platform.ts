@@ -1,5 +1,6 @@
 /** What training needs of its platform: reading data files, and a place for checkpoints. */
 
+import type { Source } from '../backend/contract.js'
 import { InternalError } from '../errors.js'
 import type { TrainingStore } from './store/store.js'
 
@@ -8,6 +9,8 @@ export interface TrainingPlatform {
   read_file(path: string): AsyncIterable<Uint8Array>
   /** The store that `output_dir` means. */
   open_store(output_dir: string): Promise<TrainingStore>
+  /** A file that exists until it is removed, in the form that this platform's backends read. */
+  temporary_source(name: string, chunks: Iterable<Uint8Array>): Promise<{ source: Source; remove: () => Promise<void> }>
 }
 
 let load: (() => Promise<TrainingPlatform>) | undefined

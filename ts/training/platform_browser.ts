@@ -26,4 +26,9 @@ export const browser_training_platform: TrainingPlatform = {
   },
 
   open_store: (output_dir) => OpfsStore.open(output_dir),
+
+  async temporary_source(name, chunks) {
+    const blob = new Blob([...chunks] as BlobPart[])
+    return { source: { name, size: blob.size, blob }, remove: async () => {} }
+  },
 }

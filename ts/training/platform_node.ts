@@ -1,22 +1,42 @@
 /** Training's platform in Node: files and folders. */
 
 import { createReadStream } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import type { Source } from '../backend/contract.js'
 import { FileError } from '../errors.js'
 import type { TrainingPlatform } from './platform.js'
 import { FolderStore } from './store/folder_store.js'
 
 export const node_training_platform: TrainingPlatform = {
-  async *read_file(path) {
+  async *read_file(file) {
     try {
-      for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 16 })) yield chunk as Buffer
+      for await (const chunk of createReadStream(file, { highWaterMark: 2 ** 16 })) yield chunk as Buffer
     } catch (cause) {
       const { code } = cause as NodeJS.ErrnoException
-      if (code === 'ENOENT') throw new FileError('FILE_NOT_FOUND', `${path} does not exist.`, { cause })
+      if (code === 'ENOENT') throw new FileError('FILE_NOT_FOUND', `${file} does not exist.`, { cause })
       if (code === undefined) throw cause
       const reason = code === 'EISDIR' ? 'it is a folder' : code
-      throw new FileError('FILE_READ', `${path} cannot be read: ${reason}.`, { cause, details: { path, reason: code } })
+      throw new FileError('FILE_READ', `${file} cannot be read: ${reason}.`, {
+        cause,
+        details: { path: file, reason: code },
+      })
     }
   },
 
   open_store: async (output_dir) => new FolderStore(output_dir),
+
+  async temporary_source(name, chunks) {
+    const folder = await mkdtemp(path.join(tmpdir(), 'switch-transformers-'))
+    const remove = () => rm(folder, { recursive: true, force: true })
+    const store = new FolderStore(folder)
+    try {
+      await store.write(name, chunks)
+      return { source: (await store.source(name)) as Source, remove }
+    } catch (error) {
+      await remove()
+      throw error
+    }
+  },
 }

@@ -28,17 +28,17 @@ export function training_report(log: readonly LogEntry[], { title = 'Training', 
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escape(title)}</title>
+<title>${escaped(title)}</title>
 <link rel="icon" href="data:,">
 <style>${uplot_style}</style>
 <style>${page_style}</style>
 </head>
 <body>
 <header>
-<h1>${escape(title)}</h1>
-<p>${escape(subtitle(log))}</p>
+<h1>${escaped(title)}</h1>
+<p>${escaped(subtitle(log))}</p>
 <dl>${tiles(log)
-    .map(([name, value]) => `<div><dt>${escape(name)}</dt><dd>${escape(value)}</dd></div>`)
+    .map(([name, value]) => `<div><dt>${escaped(name)}</dt><dd>${escaped(value)}</dd></div>`)
     .join('')}</dl>
 </header>
 <main>
@@ -92,7 +92,7 @@ function rows(args: Readonly<Record<string, unknown>>): string {
     .map(([name, value]) => {
       const text =
         typeof value === 'function' ? 'a function' : typeof value === 'string' ? value : JSON.stringify(value)
-      return `<tr><td>${escape(name)}</td><td>${escape(text)}</td></tr>`
+      return `<tr><td>${escaped(name)}</td><td>${escaped(text)}</td></tr>`
     })
     .join('')
 }
@@ -104,6 +104,6 @@ function show(value: number): string {
     : Number(value.toPrecision(4)).toLocaleString('en', { maximumFractionDigits: 4 })
 }
 
-function escape(text: string): string {
+function escaped(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
 }
