@@ -243,7 +243,9 @@ function skipped_rows(data: ExampleReader, terminal: Terminal): TrainerCallback 
     on_train_begin() {
       const { count, rows } = data.skipped
       if (count === 0) return
-      terminal.note(`${count} rows were left out, the first in line ${rows[0]?.line}: ${rows[0]?.reason}.\n`)
+      terminal.note(
+        `${count} ${count === 1 ? 'row was' : 'rows were'} left out, the first in line ${rows[0]?.line}: ${rows[0]?.reason}.\n`,
+      )
     },
   }
 }

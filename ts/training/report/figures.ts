@@ -8,7 +8,7 @@ export interface Figure {
   unit: string
   steps: number[]
   lines: { name: string; values: (number | null)[] }[]
-  /** Logarithmic, where values span several orders of magnitude. */
+  /** Logarithmic, where losses and norms span several orders of magnitude. */
   logarithmic: boolean
 }
 
@@ -106,7 +106,8 @@ function figure(title: string, unit: string, log: readonly LogEntry[], plan: rea
   })
   const values = lines.flatMap((line) => line.values.filter((value) => value !== null))
   const positive = values.length > 0 && values.every((value) => value > 0)
-  return { title, unit, steps, lines, logarithmic: positive && Math.max(...values) / Math.min(...values) > 200 }
+  const spans = positive && Math.max(...values) / Math.min(...values) > 200
+  return { title, unit, steps, lines, logarithmic: spans && /loss|norm/i.test(title) }
 }
 
 function number(value: unknown): number | null {

@@ -20,6 +20,13 @@
     return String(Number(value.toPrecision(4)))
   }
 
+  // A line that never leaves one value is drawn as such, not over a made-up scale.
+  function range(_, low, high) {
+    if (low === null) return [0, 1]
+    if (low !== high) return uPlot.rangeNum(low, high, 0.1, true)
+    return low === 0 ? [0, 1] : [Math.min(0, 1.5 * low), Math.max(0, 1.5 * low)]
+  }
+
   function draw_figure({ title, unit, steps, lines, logarithmic }) {
     const place = element('div', { className: 'chart' })
     const figure = element(
@@ -41,7 +48,7 @@
         width: place.clientWidth,
         height: 220,
         cursor: { drag: { x: true, y: false } },
-        scales: { x: { time: false }, y: { distr: logarithmic ? 3 : 1 } },
+        scales: { x: { time: false }, y: logarithmic ? { distr: 3 } : { range } },
         axes: [
           {
             ...axis,
