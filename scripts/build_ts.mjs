@@ -63,14 +63,25 @@ async function bundle({ input, output, platform, plugins = [] }) {
   await build.close()
 }
 
-async function bundle_all() {
+const node = 'ts/entry/node.ts'
+const browser = 'ts/entry/browser.ts'
+const cli = 'ts/cli/main.ts'
+const esm = { format: 'esm', entryFileNames: '[name].js' }
+
+/** Makes dist/ anew. */
+async function make_dist(work) {
   rmSync(STAGE, { recursive: true, force: true })
   mkdirSync(STAGE, { recursive: true })
-  const node = 'ts/entry/node.ts'
-  const browser = 'ts/entry/browser.ts'
-  const esm = { format: 'esm', entryFileNames: '[name].js' }
+  await work()
+  chmodSync(join(STAGE, 'cli.js'), 0o755)
+  for (const file of EMBEDDED) cpSync(join(root, 'ts/assets/g2p', file), join(STAGE, 'assets/g2p', file))
+  rmSync(DIST, { recursive: true, force: true })
+  renameSync(STAGE, DIST)
+}
+
+async function bundle_all() {
   await bundle({
-    input: { node, cli: 'ts/cli/main.ts', wasm_worker_node: 'ts/backend/wasm_worker_node.ts' },
+    input: { node, cli, wasm_worker_node: 'ts/backend/wasm_worker_node.ts' },
     output: esm,
     platform: 'node',
   })
@@ -103,18 +114,16 @@ async function bundle_all() {
     })
   }
   copyFileSync(join(STAGE, 'node.d.ts'), join(STAGE, 'node.d.cts'))
-  chmodSync(join(STAGE, 'cli.js'), 0o755)
   for (const [name, built] of Object.entries(wasm_modules)) copyFileSync(join(root, built), join(STAGE, name))
-  for (const file of EMBEDDED) cpSync(join(root, 'ts/assets/g2p', file), join(STAGE, 'assets/g2p', file))
-  rmSync(DIST, { recursive: true, force: true })
-  renameSync(STAGE, DIST)
 }
+
+const SOURCES = ['ts', 'package.json', 'tsconfig.json', 'scripts/build_ts.mjs']
 
 export async function build_ts() {
   return step(
     'TypeScript bundles',
     {
-      inputs: ['ts', 'package.json', 'tsconfig.json', 'bindings/wasm/pkg', 'scripts/build_ts.mjs'],
+      inputs: [...SOURCES, 'bindings/wasm/pkg'],
       outputs: [
         'node.js',
         'node.cjs',
@@ -126,7 +135,14 @@ export async function build_ts() {
         'switch_transformers.wasm',
       ].map((file) => `dist/${file}`),
     },
-    bundle_all,
+    () => make_dist(bundle_all),
+  )
+}
+
+/** The command line and the Node entry alone, which need no WASM module. */
+export async function build_command_line() {
+  return step('command line', { inputs: SOURCES, outputs: ['dist/cli.js', 'dist/node.js'] }, () =>
+    make_dist(() => bundle({ input: { node, cli }, output: esm, platform: 'node' })),
   )
 }
 

@@ -1,4 +1,7 @@
-/** Installs and builds what is missing or out of date: npm packages, native addon, WASM module, TypeScript bundles. */
+/**
+ * Installs and builds what is missing or out of date: npm packages, native addon, WASM module, TypeScript bundles. The
+ * three forms of the WASM module take most of the time; `{ wasm: false }` does without where they are not there already.
+ */
 
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,7 +10,7 @@ import { main, root, run, StepError, step } from './steps.mjs'
 
 const OLDEST_NODE = [20, 19]
 
-export async function setup() {
+export async function setup({ wasm = true } = {}) {
   const [major, minor] = process.versions.node.split('.').map(Number)
   if (major < OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor < OLDEST_NODE[1])) {
     throw new StepError(`Node ${process.versions.node} is too old: ${OLDEST_NODE.join('.')} or later is needed`)
@@ -21,11 +24,11 @@ export async function setup() {
   })
   // Imported late: they need the packages.
   const { build_native } = await import('./build_native.mjs')
-  const { build_wasm } = await import('./build_wasm.mjs')
+  const { build_wasm, is_wasm_built } = await import('./build_wasm.mjs')
   await build_native()
-  await build_wasm()
-  const { build_ts } = await import('./build_ts.mjs')
-  await build_ts()
+  if (wasm) await build_wasm()
+  const { build_command_line, build_ts } = await import('./build_ts.mjs')
+  await (wasm || is_wasm_built() ? build_ts() : build_command_line())
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) await main(setup)
+if (import.meta.url === pathToFileURL(process.argv[1]).href) await main(() => setup())

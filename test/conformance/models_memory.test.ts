@@ -33,6 +33,41 @@ describe('estimate_memory', () => {
     expect(large.total).toBe(large.weights + large.cache + large.activations)
   })
 
+  test('of a model that is named, or a config', async () => {
+    const options = { dtype: 'float32', batch_size: 2 } as const
+    const config = await AutoConfig.from_pretrained(g2p)
+    const expected = estimate_memory(config, options)
+    expect(await estimate_memory({ model: g2p, ...options })).toEqual(expected)
+    expect(await estimate_memory({ model: config, ...options })).toEqual(expected)
+    expect(await estimate_memory({ model: fixture('parity/base') })).toEqual(
+      estimate_memory(await AutoConfig.from_pretrained(fixture('parity/base'))),
+    )
+  })
+
+  test('asks for the config alone', async () => {
+    const asked: string[] = []
+    const config = { d_model: 16, d_kv: 4, d_ff: 32, num_heads: 2, vocab_size: 32 }
+    const sha = 'a'.repeat(40)
+    const hub = async (input: string | URL | Request) => {
+      const { pathname } = new URL(input instanceof Request ? input.url : input)
+      const file = { type: 'file', path: 'config.json', size: JSON.stringify(config).length, oid: 'b'.repeat(40) }
+      asked.push(pathname)
+      if (/\/revision\//.test(pathname)) return Response.json({ sha, siblings: [] })
+      if (/\/tree\//.test(pathname)) return Response.json([file])
+      return new Response(null, { status: 404 })
+    }
+    const model = 'owner/name-that-is-nowhere'
+    const options = { model, fetch: hub as typeof fetch, endpoint: 'https://hub.invalid', max_retries: 0 }
+    await failure_of(() => estimate_memory(options))
+    expect(asked.length).toBeGreaterThan(0)
+    expect(asked.filter((path) => /resolve/.test(path)).every((path) => path.endsWith('/config.json'))).toBe(true)
+    asked.length = 0
+    expect(await failure_of(() => estimate_memory({ ...options, batch_size: 0 }))).toMatchObject({
+      code: 'INVALID_OPTION',
+    })
+    expect(asked).toEqual([])
+  })
+
   test('bad options', async () => {
     for (const [options, code] of [
       [{ batch_size: 0 }, 'INVALID_OPTION'],
@@ -41,6 +76,7 @@ describe('estimate_memory', () => {
       [{ rows: 1 }, 'UNSUPPORTED_OPTION'],
     ] as const) {
       expect(await failure_of(() => estimate_memory({}, options as never))).toMatchObject({ code })
+      expect(await failure_of(() => estimate_memory({ model: g2p, ...options } as never))).toMatchObject({ code })
     }
   })
 })

@@ -341,6 +341,29 @@ describe('the interface', () => {
     expect((await T5Tokenizer.from_pretrained(folder)).encode('a b')).toEqual([9, 277, 1])
   })
 
+  // From an address, asking for what is not there leaves an error in a page's console.
+  it('asks for the older small files only where the reference reads them', async () => {
+    const asked = async (replaced: Record<string, object | null>) => {
+      const read = await reader(folder, replaced)
+      const files: string[] = []
+      await AutoTokenizer.from_files((file) => {
+        files.push(file)
+        return read(file)
+      })
+      return files.filter((file) => /special_tokens_map|added_tokens/.test(file))
+    }
+    const config = await read_json<{ added_tokens_decoder?: object }>(folder, 'tokenizer_config.json')
+    const decoder = { 0: { content: '<pad>', special: true } }
+    expect(await asked({ 'tokenizer_config.json': { ...config, added_tokens_decoder: decoder } })).toEqual([])
+    const older = { ...config, added_tokens_decoder: undefined }
+    for (const tokenizer_config of [older, null]) {
+      expect(await asked({ 'tokenizer_config.json': tokenizer_config })).toEqual([
+        'special_tokens_map.json',
+        'added_tokens.json',
+      ])
+    }
+  })
+
   it('takes time in proportion to the text', () => {
     const time = (text: string) => {
       const start = performance.now()

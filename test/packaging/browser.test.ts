@@ -2,11 +2,12 @@
 
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import manifest from '../../package.json'
+import { copy_model, expect_no_native_code, HELLO, SAY } from './hello.js'
 import { result_of, serve_folder, start_browser } from './pages.js'
 import { create_project, type Packed, pack, succeed } from './project.js'
 
@@ -23,19 +24,7 @@ afterAll(async () => {
   rmSync(packed.folder, { recursive: true, force: true })
 })
 
-/** What the reference generates. */
-const HELLO = 'wasm HH EH1 L OW0'
-
-const SCRIPT = `
-import { AutoTokenizer, SwitchTransformersForConditionalGeneration } from 'switch-transformers'
-
-async function say() {
-  const tokenizer = await AutoTokenizer.from_pretrained('/model')
-  const model = await SwitchTransformersForConditionalGeneration.from_pretrained('/model')
-  const ids = await model.generate({ ...tokenizer('hello'), max_new_tokens: 20 })
-  return model.backend + ' ' + tokenizer.batch_decode(ids, { skip_special_tokens: true })[0]
-}
-
+const SCRIPT = `${SAY}
 say().then(
   (text) => { document.querySelector('#result').textContent = text },
   (error) => { document.querySelector('#result').textContent = String(error.stack ?? error) },
@@ -48,17 +37,6 @@ const policy = (extra = '') => ({
 })
 const isolated = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' }
 
-const model_of = (folder: string) => join(folder, 'node_modules/switch-transformers/dist/assets/g2p')
-
-/** What is served holds no trace of Node or of native code. */
-function expect_no_native_code(folder: string): void {
-  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-  expect(files.filter((file) => file.endsWith('.node'))).toEqual([])
-  for (const file of files.filter((file) => /\.m?js$/.test(file))) {
-    expect(readFileSync(join(folder, file), 'utf8'), file).not.toMatch(/["'`]node:|createRequire|\.node["'`]/)
-  }
-}
-
 describe('a page with an import map', () => {
   const folder = () => join(packed.folder, 'bare')
   const map = JSON.stringify({
@@ -69,7 +47,7 @@ describe('a page with an import map', () => {
   beforeAll(() => {
     const scripts = `<script type="importmap">${map}</script><script type="module" src="/main.js"></script>`
     create_project(folder(), [packed.main], { 'index.html': page(scripts), 'main.js': SCRIPT })
-    cpSync(model_of(folder()), join(folder(), 'model'), { recursive: true })
+    copy_model(folder(), join(folder(), 'model'))
   })
 
   it.each([
@@ -94,7 +72,7 @@ describe('Vite', () => {
       'index.html': page('<script type="module" src="/main.js"></script>'),
       'main.js': SCRIPT,
     })
-    cpSync(model_of(folder()), join(folder(), 'public/model'), { recursive: true })
+    copy_model(folder(), join(folder(), 'public/model'))
   })
 
   it('builds', async () => {
@@ -140,7 +118,7 @@ describe('webpack', () => {
     const built = join(folder(), 'dist')
     mkdirSync(built, { recursive: true })
     writeFileSync(join(built, 'index.html'), page('<script type="module" src="/main.js"></script>'))
-    cpSync(model_of(folder()), join(built, 'model'), { recursive: true })
+    copy_model(folder(), join(built, 'model'))
     expect_no_native_code(built)
     const server = await serve_folder(built, policy())
     try {

@@ -13,6 +13,8 @@ export interface BackendPlatform {
   load_native?: () => NativeBackend
   /** Threads that the machine runs at once. */
   concurrency?(): number
+  /** Whether workers can be started here: not in a service worker. Default true. */
+  has_workers?: boolean
   /** Gives what runs the WASM module in the calling thread instead. Absent where there is no reason to. */
   start_local?(): Promise<() => WorkerPort>
   /** Starts the worker that runs the WASM module. `url` is `env.wasm.worker_url`, where set. */

@@ -24,6 +24,7 @@ export const browser_backend_platform: BackendPlatform = {
   env: () => undefined,
   concurrency: () => globalThis.navigator?.hardwareConcurrency ?? 1,
   start_worker: worker_port,
+  has_workers: typeof Worker !== 'undefined',
   // Not part of the entry: few need it.
   start_local: async () => (await import('./wasm_local.js')).local_port,
 }

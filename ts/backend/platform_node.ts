@@ -3,24 +3,20 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
-import { fileURLToPath } from 'node:url'
 import { type TransferListItem, Worker } from 'node:worker_threads'
 
+import { package_file } from '../utils/package_files.js'
 import type { NativeBinding } from './contract.js'
 import { NativeBackend } from './native.js'
 import { as_binding } from './native_addon.js'
 import type { BackendPlatform } from './platform.js'
 import type { FromWorker, WorkerPort } from './wasm_protocol.js'
 
-/** Beside the bundled entry. */
-const WORKER = new URL('./wasm_worker_node.js', import.meta.url)
-/** From the sources, which only tests import: the built worker. */
-const BUILT_WORKER = new URL('../../dist/wasm_worker_node.js', import.meta.url)
-
 function worker_port(url: string | URL | undefined): WorkerPort {
-  const script = url ?? (existsSync(fileURLToPath(WORKER)) ? WORKER : BUILT_WORKER)
-  // Flags of the process, such as --input-type, are about its own script.
-  const worker = new Worker(script, { execArgv: [] })
+  const script = url ?? package_file('dist/wasm_worker_node.js')
+  // Flags of the process, such as --input-type, are about its own script. Not by `new`: bundlers that bundle this entry
+  // for a server take that for a script of theirs, and every file of the package for what it could be.
+  const worker: Worker = Reflect.construct(Worker, [script, { execArgv: [] }])
   return {
     // The global ports are Node's own, which its types do not say.
     post: (message, transfer) => worker.postMessage(message, transfer as TransferListItem[]),
@@ -49,16 +45,12 @@ function glibc_version(): unknown {
   return report?.header?.glibcVersionRuntime
 }
 
-/** The addon: built in this clone (seen from `dist` or from the sources), or the platform's own package. */
+/** The addon: built in this clone, or the platform's own package. */
 function load_binding(): NativeBinding {
-  const require = createRequire(import.meta.url)
+  const require = createRequire(package_file('package.json'))
   const platform = platform_name()
-  const built = ['..', '../..']
-    .map((root) =>
-      fileURLToPath(new URL(`${root}/bindings/node/switch-transformers.${platform}.node`, import.meta.url)),
-    )
-    .find((file) => existsSync(file))
-  if (built !== undefined) return as_binding(require(built))
+  const built = package_file(`bindings/node/switch-transformers.${platform}.node`)
+  if (existsSync(built)) return as_binding(require(built))
   const name = `switch-transformers-${platform}`
   try {
     return as_binding(require(name))

@@ -137,13 +137,13 @@ async function start_wasm(): Promise<WasmBackend> {
 }
 
 async function launch_wasm(): Promise<WasmBackend> {
-  const { env, concurrency, start_worker, start_local } = backend_platform()
-  const { artefact, threads, worker, worker_url } = wasm_settings
+  const { env, concurrency, start_worker, start_local, has_workers = true } = backend_platform()
+  const { artefact, threads, worker = has_workers, worker_url } = wasm_settings
   const wanted = artefact ?? (env('SWITCH_WASM_ARTEFACT') || 'auto')
   const limit = threads ?? (Number(env('SWITCH_NUM_THREADS')) || undefined)
-  const chosen = choose_artefact(wanted, worker === false ? 1 : limit, concurrency?.() ?? 1)
+  const chosen = choose_artefact(wanted, worker ? limit : 1, concurrency?.() ?? 1)
   const origin = { ...wasm_origin(), artefact: chosen.artefact }
-  if (worker !== false) return WasmBackend.start(() => start_worker(worker_url), origin, chosen.threads)
+  if (worker) return WasmBackend.start(() => start_worker(worker_url), origin, chosen.threads)
   if (start_local === undefined) throw unavailable('env.wasm.worker: false works in browsers only.')
   return WasmBackend.start(await start_local(), origin)
 }

@@ -16,7 +16,8 @@ export interface WasmSettings {
   threads?: number
   /**
    * False: the module runs in the calling thread, for those who call from a worker of their own. In a page it would block
-   * frames, and hold weights in memory twice while they are loaded. Browsers only.
+   * frames, and hold weights in memory twice while they are loaded. Browsers only. Default: true, but in service workers,
+   * which cannot start workers.
    */
   worker?: boolean
   /** URL of the module. Default: the file that lies beside the worker. */

@@ -1,14 +1,14 @@
 /** The model that ships with the package. Node only. */
 
 import { existsSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import { BackendError } from '../errors.js'
+import { package_file } from '../utils/package_files.js'
 
 /** A name for the model, where one is to be shown: English spelling to pronunciation. */
 export const EMBEDDED_MODEL = 'g2p'
 
-/** Beside the built entry, and beside this folder where the sources themselves run. */
-const PLACES = [`./assets/${EMBEDDED_MODEL}/`, `../assets/${EMBEDDED_MODEL}/`]
+/** As it is shipped, and in a clone that is not built. */
+const PLACES = [`dist/assets/${EMBEDDED_MODEL}/`, `ts/assets/${EMBEDDED_MODEL}/`]
 
 /**
  * The folder of the embedded checkpoint, for `from_pretrained`.
@@ -17,7 +17,7 @@ const PLACES = [`./assets/${EMBEDDED_MODEL}/`, `../assets/${EMBEDDED_MODEL}/`]
  */
 export function embedded_model_path(): string {
   for (const place of PLACES) {
-    const folder = fileURLToPath(new URL(place, import.meta.url))
+    const folder = package_file(place)
     if (existsSync(`${folder}config.json`)) return folder
   }
   throw new BackendError(

@@ -14,7 +14,7 @@ import {
 } from '../hub/index.js'
 import { optional_json, parse_json } from '../utils/repository.js'
 import { check_fits_wasm } from './memory.js'
-import { check_option_names, type DtypeName, to_dtype } from './options.js'
+import { check_option_names, type DtypeName, HUB_OPTIONS, to_dtype } from './options.js'
 import { check_routing } from './routing.js'
 
 /** The hub's events, and how much of the weights is in memory. */
@@ -49,24 +49,12 @@ export interface LoadedModel {
 }
 
 const OPTION_NAMES: ReadonlySet<string> = new Set<keyof PretrainedOptions>([
+  ...HUB_OPTIONS,
   'backend',
-  'cache_dir',
   'config',
   'device',
   'dtype',
-  'endpoint',
-  'fetch',
-  'force_download',
-  'local_files_only',
-  'max_retries',
-  'progress_callback',
-  'retry_delay_ms',
-  'revision',
   'routing',
-  'signal',
-  'subfolder',
-  'timeout_ms',
-  'token',
   'variant',
 ])
 

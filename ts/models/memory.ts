@@ -1,10 +1,10 @@
 /** How much memory a model needs, known from its config alone. */
 
-import type { SwitchTransformersConfig, SwitchTransformersConfigValues } from '../configuration.js'
-import { to_config } from '../configuration.js'
+import { SwitchTransformersConfig, type SwitchTransformersConfigValues, to_config } from '../configuration.js'
 import { BackendError, OptionError } from '../errors.js'
 import { show } from '../utils/json.js'
-import { check_option_names, type DtypeName, to_dtype } from './options.js'
+import type { RepositoryOptions } from '../utils/repository.js'
+import { check_option_names, type DtypeName, HUB_OPTIONS, to_dtype } from './options.js'
 import { count_parameters } from './parameter_count.js'
 
 export interface MemoryOptions {
@@ -18,6 +18,12 @@ export interface MemoryOptions {
   new_tokens?: number
   /** Default 1. */
   num_beams?: number
+}
+
+/** A model whose config is looked up, with the options of `from_pretrained` that say where. */
+export interface MemoryRequest extends MemoryOptions, RepositoryOptions {
+  /** A folder or a repository on the hub, of which only `config.json` is read; or a config. */
+  model: string | SwitchTransformersConfig | SwitchTransformersConfigValues
 }
 
 /** Bytes. */
@@ -36,13 +42,43 @@ export const WASM_LIMIT = 2 ** 32
 const BYTES = { float32: 4, bfloat16: 2, float16: 2 } as const
 const NUMBERS = ['batch_size', 'input_tokens', 'new_tokens', 'num_beams'] as const
 const OPTION_NAMES: ReadonlySet<string> = new Set(['dtype', ...NUMBERS])
+const REQUEST_NAMES: ReadonlySet<string> = new Set(['model', ...OPTION_NAMES, ...HUB_OPTIONS])
 
-/** Bytes that a model of this config takes while it generates. */
+/**
+ * Bytes that a model takes while it generates, before any weights are downloaded: of a config at once, of a model that is
+ * named (`{ model: 'google/switch-base-8', dtype: 'bfloat16' }`) once its `config.json` has been read.
+ *
+ * @throws {OptionError} for options that are wrong or unknown.
+ * @throws {ConfigError} for configs that are not valid; rejects with the hub's and the file errors as well.
+ */
+export function estimate_memory(request: MemoryRequest): Promise<MemoryEstimate>
 export function estimate_memory(
   config: SwitchTransformersConfig | SwitchTransformersConfigValues,
+  options?: MemoryOptions,
+): MemoryEstimate
+export function estimate_memory(
+  what: MemoryRequest | SwitchTransformersConfig | SwitchTransformersConfigValues,
   options: MemoryOptions = {},
-): MemoryEstimate {
-  check_option_names('estimate_memory', options, OPTION_NAMES)
+): MemoryEstimate | Promise<MemoryEstimate> {
+  return is_request(what) ? estimate_named(what) : estimate(what, options)
+}
+
+function is_request(what: object): what is MemoryRequest {
+  return typeof what === 'object' && what !== null && 'model' in what && !(what instanceof SwitchTransformersConfig)
+}
+
+async function estimate_named(request: MemoryRequest): Promise<MemoryEstimate> {
+  check_option_names('estimate_memory', request, REQUEST_NAMES)
+  const { model, dtype, batch_size, input_tokens, new_tokens, num_beams, ...hub } = request
+  const options = { dtype, batch_size, input_tokens, new_tokens, num_beams } as MemoryOptions
+  // Looked at first: a wrong option should not cost a request.
+  check_numbers(options)
+  to_dtype(dtype)
+  const named = typeof model === 'string'
+  return estimate(named ? await SwitchTransformersConfig.from_pretrained(model, { ...hub }) : model, options)
+}
+
+function check_numbers(options: MemoryOptions): void {
   for (const name of NUMBERS) {
     const value = options[name]
     if (value === undefined || (Number.isSafeInteger(value) && value > 0)) continue
@@ -50,6 +86,14 @@ export function estimate_memory(
       details: { option: name },
     })
   }
+}
+
+function estimate(
+  config: SwitchTransformersConfig | SwitchTransformersConfigValues,
+  options: MemoryOptions,
+): MemoryEstimate {
+  check_option_names('estimate_memory', options, OPTION_NAMES)
+  check_numbers(options)
   const { batch_size: rows = 1, input_tokens = 512, new_tokens = 64, num_beams = 1 } = options
   const checked = to_config(config)
   const { d_model, d_ff, d_kv, num_heads, num_decoder_layers, vocab_size } = checked

@@ -3,6 +3,24 @@
 import type { Dtype } from '../backend/contract.js'
 import { OptionError } from '../errors.js'
 import { show } from '../utils/json.js'
+import type { RepositoryOptions } from '../utils/repository.js'
+
+/** The options that say where a model's files are and how they are fetched. */
+export const HUB_OPTIONS = [
+  'cache_dir',
+  'endpoint',
+  'fetch',
+  'force_download',
+  'local_files_only',
+  'max_retries',
+  'progress_callback',
+  'retry_delay_ms',
+  'revision',
+  'signal',
+  'subfolder',
+  'timeout_ms',
+  'token',
+] as const satisfies readonly (keyof RepositoryOptions)[]
 
 /** Names of element types: the reference's, and those of transformers.js for the same. */
 export type DtypeName = Dtype | 'fp32' | 'bf16' | 'fp16'

@@ -44,14 +44,15 @@ export async function read_tokenizer_files(
     const bytes = await read(file)
     return bytes === null ? null : parse_json(bytes, file)
   }
-  const [definition, tokenizer_config, special_tokens_map, added_tokens, model_config] = await Promise.all([
+  const [definition, tokenizer_config, model_config] = await Promise.all([
     json('tokenizer.json'),
     json('tokenizer_config.json'),
-    json('special_tokens_map.json'),
-    json('added_tokens.json'),
     json('config.json'),
   ])
   const config = tokenizer_config ?? new Field({}, 'tokenizer_config.json')
+  // Asked for only where they count: from an address, asking for what is not there leaves an error in a page's console.
+  const legacy = config.get('added_tokens_decoder').absent ? ['special_tokens_map.json', 'added_tokens.json'] : []
+  const [special_tokens_map = null, added_tokens = null] = await Promise.all(legacy.map(json))
   const beside = { config, special_tokens_map, added_tokens }
   if (definition !== null) {
     return { files: { definition, ...beside }, tokenizer_class: choose_class(config, model_config) }
