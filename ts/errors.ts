@@ -66,109 +66,104 @@ export interface ErrorOptions {
   cause?: unknown
 }
 
+/** The class that each code belongs to. Written out because minifiers rename classes. */
+const CLASS_NAMES: Record<ErrorCode, string> = {
+  INVALID_CONFIG: 'ConfigError',
+  INVALID_INPUT: 'InputError',
+  INVALID_OPTION: 'OptionError',
+  UNSUPPORTED_OPTION: 'OptionError',
+  CHECKPOINT_CORRUPT: 'CheckpointError',
+  CHECKPOINT_UNSAFE: 'CheckpointError',
+  CHECKPOINT_MISMATCH: 'CheckpointError',
+  CHECKPOINT_UNSUPPORTED: 'CheckpointError',
+  FILE_NOT_FOUND: 'FileError',
+  FILE_READ: 'FileError',
+  OUT_OF_MEMORY: 'BackendError',
+  ABORTED: 'AbortError',
+  DISPOSED: 'DisposedError',
+  BACKEND_UNAVAILABLE: 'BackendError',
+  HUB_NETWORK: 'HubError',
+  HUB_NOT_FOUND: 'HubError',
+  HUB_UNAUTHORIZED: 'HubError',
+  HUB_OFFLINE: 'HubError',
+  HUB_INTEGRITY: 'HubError',
+  TOKENIZER_INVALID: 'TokenizerError',
+  INVALID_HANDLE: 'DisposedError',
+  INTERNAL: 'InternalError',
+}
+
 /** The base of every error that the library throws. */
-export class SwitchTransformersError extends Error {
-  readonly code: ErrorCode
+export class SwitchTransformersError<Code extends ErrorCode = ErrorCode> extends Error {
+  readonly code: Code
   readonly details?: unknown
 
-  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+  constructor(code: Code, message: string, options: ErrorOptions = {}) {
     super(message, 'cause' in options ? { cause: options.cause } : undefined)
-    // Written out because minifiers rename classes.
-    this.name = 'SwitchTransformersError'
+    this.name = CLASS_NAMES[code]
     this.code = code
     if (options.details !== undefined && options.details !== null) this.details = options.details
   }
 }
 
 /** A config with a missing, mistyped or impossible value. `details` lists every fault where several were found. */
-export class ConfigError extends SwitchTransformersError {
+export class ConfigError extends SwitchTransformersError<'INVALID_CONFIG'> {
   constructor(message: string, options?: ErrorOptions) {
     super('INVALID_CONFIG', message, options)
-    this.name = 'ConfigError'
   }
 }
 
 /** Ids, masks, tensors or text that a call cannot take. */
-export class InputError extends SwitchTransformersError {
+export class InputError extends SwitchTransformersError<'INVALID_INPUT'> {
   constructor(message: string, options?: ErrorOptions) {
     super('INVALID_INPUT', message, options)
-    this.name = 'InputError'
   }
 }
 
 export type OptionErrorCode = 'INVALID_OPTION' | 'UNSUPPORTED_OPTION'
 
 /** An option with a wrong value, one that contradicts another, or one that is not implemented. */
-export class OptionError extends SwitchTransformersError {
-  constructor(code: OptionErrorCode, message: string, options?: ErrorOptions) {
-    super(code, message, options)
-    this.name = 'OptionError'
-  }
-}
+export class OptionError extends SwitchTransformersError<OptionErrorCode> {}
 
 export type CheckpointErrorCode = Extract<ErrorCode, `CHECKPOINT_${string}`>
 
 /** A checkpoint that is damaged, unsafe, of another model or of a format that cannot be read. */
-export class CheckpointError extends SwitchTransformersError {
-  constructor(code: CheckpointErrorCode, message: string, options?: ErrorOptions) {
-    super(code, message, options)
-    this.name = 'CheckpointError'
-  }
-}
+export class CheckpointError extends SwitchTransformersError<CheckpointErrorCode> {}
 
 export type FileErrorCode = Extract<ErrorCode, `FILE_${string}`>
 
 /** A file that is missing or cannot be read. */
-export class FileError extends SwitchTransformersError {
-  constructor(code: FileErrorCode, message: string, options?: ErrorOptions) {
-    super(code, message, options)
-    this.name = 'FileError'
-  }
-}
+export class FileError extends SwitchTransformersError<FileErrorCode> {}
 
 /** The caller's `AbortSignal` fired. `cause` is the signal's reason. */
-export class AbortError extends SwitchTransformersError {
+export class AbortError extends SwitchTransformersError<'ABORTED'> {
   constructor(message = 'The operation was aborted.', options?: ErrorOptions) {
     super('ABORTED', message, options)
-    this.name = 'AbortError'
   }
 }
 
 export type DisposedErrorCode = 'DISPOSED' | 'INVALID_HANDLE'
 
 /** Something was used after it had been freed. */
-export class DisposedError extends SwitchTransformersError {
+export class DisposedError extends SwitchTransformersError<DisposedErrorCode> {
   constructor(message: string, options?: ErrorOptions, code: DisposedErrorCode = 'DISPOSED') {
     super(code, message, options)
-    this.name = 'DisposedError'
   }
 }
 
 export type BackendErrorCode = 'BACKEND_UNAVAILABLE' | 'OUT_OF_MEMORY'
 
 /** No backend fits, or the backend ran out of memory. */
-export class BackendError extends SwitchTransformersError {
-  constructor(code: BackendErrorCode, message: string, options?: ErrorOptions) {
-    super(code, message, options)
-    this.name = 'BackendError'
-  }
-}
+export class BackendError extends SwitchTransformersError<BackendErrorCode> {}
 
 export type HubErrorCode = Extract<ErrorCode, `HUB_${string}`>
 
 /** The hub could not give a file. */
-export class HubError extends SwitchTransformersError {
-  constructor(code: HubErrorCode, message: string, options?: ErrorOptions) {
-    super(code, message, options)
-    this.name = 'HubError'
-  }
-}
+export class HubError extends SwitchTransformersError<HubErrorCode> {}
 
 /** A tokenizer file that is malformed. The message names the file. */
-export class TokenizerError extends SwitchTransformersError {
+export class TokenizerError extends SwitchTransformersError<'TOKENIZER_INVALID'> {
   constructor(message: string, options?: ErrorOptions) {
     super('TOKENIZER_INVALID', message, options)
-    this.name = 'TokenizerError'
   }
 }
 
@@ -181,10 +176,9 @@ export class TrainingError extends SwitchTransformersError {
 }
 
 /** A bug in the library. Please report it with its message. */
-export class InternalError extends SwitchTransformersError {
+export class InternalError extends SwitchTransformersError<'INTERNAL'> {
   constructor(message: string, options?: ErrorOptions) {
     super('INTERNAL', message, options)
-    this.name = 'InternalError'
   }
 }
 

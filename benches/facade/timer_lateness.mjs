@@ -93,5 +93,5 @@ const most = busy.late.at(-1)
 console.log(`${describe_machine()}, Node ${process.versions.node}, load average ${loadavg()[0].toFixed(1)} on ${availableParallelism()} cores; base-8 ${options.dtype}, ${model.backend}
 nothing running: ${describe(idle)}
 generating ${tokens} tokens in ${seconds} s: ${describe(busy)}
-bar ${BAR_MS} ms: ${most <= BAR_MS ? 'met' : 'MISSED'}${idle.late.at(-1) > BAR_MS ? ' (missed with nothing running too: others use the machine)' : ''}`)
+bar ${BAR_MS} ms: ${most <= BAR_MS ? 'met' : 'MISSED'}${idle.late.at(-1) > BAR_MS ? ' (missed with nothing running too: the machine is shared)' : ''}`)
 process.exit(0)

@@ -6,8 +6,8 @@
  *   --case TEXT                only cases whose name contains it
  *   --runs N                   rounds per case (default 5); each side takes its turn in every round
  *   --threads N                of each side and of the machine's measurement (default: all cores)
- *   --cpu-time                 processor time in place of time that passed: with --threads 1, figures that others' use
- *                              of the machine hardly changes
+ *   --cpu-time                 processor time in place of time that passed: with --threads 1, figures that other
+ *                              work on the machine hardly changes
  *   --no-compile               leave torch.compile out
  *   --compile-limit S          give a compiled case up after that many seconds of warming up (default 300)
  *   --name NAME                benches/results/NAME.md (default peers); --no-write prints only
@@ -104,7 +104,7 @@ for (const dtype of options.dtype.split(',')) {
 }
 rmSync(scratch, { recursive: true, force: true })
 
-// Others may have used the machine during one of the two measurements: the higher figures are nearer to what it can do.
+// The machine may have been shared during one of the two measurements: the higher figures are nearer to what it can do.
 const after = measure_machine(options.threads)
 const machine = Object.fromEntries(Object.entries(before).map(([key, value]) => [key, Math.max(value, after[key])]))
 report({ results, machine, versions, load, options })

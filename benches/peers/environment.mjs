@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 
 const here = dirname(fileURLToPath(import.meta.url))
 export const root = join(here, '../..')
-const cache = join(root, 'node_modules/.cache/switch-transformers-benches')
+export const cache = join(root, 'node_modules/.cache/switch-transformers-benches')
 
 /** What is installed where `PYTHON` names no interpreter that has it. */
 const PEERS = ['torch', 'transformers==5.18.0', 'safetensors', 'numpy']

@@ -74,12 +74,12 @@ function row(result, machine) {
 
 const markdown = (rows) => rows.map((cells) => `| ${cells.join(' | ')} |`).join('\n')
 
-/** What to make of figures that were taken while others used the machine. */
+/** What to make of figures that were taken on a shared machine. */
 function busy_note(options) {
   if (options['cpu-time'] && options.threads === '1') {
-    return 'Others used it meanwhile; processor time of one thread hardly depends on that.'
+    return 'The machine was shared while measuring; processor time of one thread hardly depends on that.'
   }
-  return 'Others used it meanwhile: rates are too low, and ratios flatter the side whose threads wait less for each other (repeat with --threads 1 --cpu-time, or on an idle machine).'
+  return 'The machine was shared while measuring: rates are too low, and ratios flatter the side whose threads wait less for each other (repeat with --threads 1 --cpu-time, or on an idle machine).'
 }
 
 export function report({ results, machine, versions, load, options }) {

@@ -135,14 +135,58 @@ describe.runIf(inject('artefact') === 'simd')('a hub in a browser', () => {
     const put = vi.spyOn(Cache.prototype, 'put').mockRejectedValue(new DOMException('full', 'QuotaExceededError'))
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => {})
     try {
-      expect(await load()).toBe(SIZE)
+      const events: ProgressEvent[] = []
+      expect(await load({ progress_callback: (event) => events.push(event) })).toBe(SIZE)
       expect(warn).toHaveBeenCalledWith(
         expect.stringMatching(/used but not kept: the browser has no room.*clear_cached/),
       )
+      expect(events.find(({ status }) => status === 'not_kept')).toMatchObject({
+        file: FILE,
+        reason: 'quota',
+        usage: expect.any(Number),
+        quota: expect.any(Number),
+      })
       expect(await list_cached()).toEqual([])
     } finally {
       put.mockRestore()
       warn.mockRestore()
     }
+  })
+
+  describe('under an address', () => {
+    const at_address = (options: RepositoryOptions = {}) =>
+      open_repository(`${endpoint}/${NAME}/resolve/main/`, { retry_delay_ms: 5, timeout_ms: 500, ...options })
+    const size_of = async (options?: RepositoryOptions) =>
+      (await (await at_address(options)).source(FILE))?.size ?? 'not there'
+
+    test('a broken and a stalled connection are tried again', async () => {
+      await commands.hub_faults([
+        { path: PATTERN, drop_after: 10_000_000 },
+        { path: PATTERN, stall_after: 1_000_000 },
+        { path: PATTERN, status: 503 },
+      ])
+      expect(await size_of()).toBe(SIZE)
+    })
+
+    test.each([
+      ['404', { status: 404 }, 'not there'],
+      ['HTML', { html: true }, 'not there'],
+      ['416', { status: 416 }, 'HUB_NETWORK'],
+      ['403', { status: 403 }, 'HUB_UNAUTHORIZED'],
+      ['500', { status: 500, times: 9 }, 'HUB_NETWORK'],
+      ['a connection that always breaks', { drop_after: 1000, times: 9 }, 'HUB_NETWORK'],
+      ['a connection that always stalls', { stall_after: 1000, times: 9 }, 'HUB_NETWORK'],
+    ] as const)('%s', async (_, fault, expected) => {
+      await commands.hub_faults([{ path: PATTERN, ...fault }])
+      expect(await size_of({ max_retries: 1 }).catch((error) => error.code)).toBe(expected)
+      await commands.hub_faults([])
+      expect(await size_of()).toBe(SIZE)
+    })
+
+    test('an abort', async () => {
+      await commands.hub_faults([{ path: PATTERN, stall_after: 1000 }])
+      const loading = size_of({ signal: AbortSignal.timeout(100), timeout_ms: 60_000 })
+      expect(await loading.catch((error) => error.code)).toBe('ABORTED')
+    })
   })
 })

@@ -22,6 +22,8 @@ export type ProgressEvent =
       files: Record<string, FileProgress>
     }
   | { status: 'done'; name: string; file: string }
+  /** A browser did not keep the file, which is used all the same: why, and the bytes that the site uses and may use. */
+  | { status: 'not_kept'; name: string; file: string; reason: 'quota' | 'no_cache'; usage?: number; quota?: number }
   /** Everything is loaded. Sent by whoever loads a model, not by the hub. */
   | { status: 'ready'; task: string; model: string }
 
@@ -73,6 +75,10 @@ export class Progress {
 
   done(file: string): void {
     this.#callback?.({ status: 'done', name: this.#name, file })
+  }
+
+  not_kept(file: string, why: { reason: 'quota' | 'no_cache'; usage?: number; quota?: number }): void {
+    this.#callback?.({ status: 'not_kept', name: this.#name, file, ...why })
   }
 }
 

@@ -44,9 +44,18 @@ export async function request_json(
   subject: Subject,
   max_retries = settings.max_retries,
 ): Promise<Response> {
+  return retrying(settings, () => read_json(settings, url, init, subject), max_retries)
+}
+
+/** Does `work` again while it fails for reasons that may pass. */
+export async function retrying<T>(
+  settings: RequestSettings,
+  work: () => Promise<T>,
+  max_retries = settings.max_retries,
+): Promise<T> {
   for (let failures = 1; ; failures++) {
     try {
-      return await read_json(settings, url, init, subject)
+      return await work()
     } catch (error) {
       if (!(error instanceof Passing)) throw error
       if (failures > max_retries) throw error.error

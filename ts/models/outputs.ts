@@ -27,10 +27,8 @@ export class MoEModelOutput extends ModelOutput {
   declare routes?: Tensor[]
 }
 
-/** What `SwitchTransformersModel` returns. */
-export class Seq2SeqMoEModelOutput extends ModelOutput {
-  /** The decoder's, float32 [rows, tokens, d_model]. */
-  declare last_hidden_state: Tensor
+/** What a pass through both stacks returns, with or without a head. */
+class Seq2SeqOutput extends ModelOutput {
   declare past_key_values?: PastKeyValues
   declare decoder_hidden_states?: Tensor[]
   declare decoder_attentions?: Tensor[]
@@ -44,8 +42,14 @@ export class Seq2SeqMoEModelOutput extends ModelOutput {
   declare encoder_routes?: Tensor[]
 }
 
+/** What `SwitchTransformersModel` returns. */
+export class Seq2SeqMoEModelOutput extends Seq2SeqOutput {
+  /** The decoder's, float32 [rows, tokens, d_model]. */
+  declare last_hidden_state: Tensor
+}
+
 /** What `SwitchTransformersForConditionalGeneration` returns. */
-export class Seq2SeqMoEOutput extends ModelOutput {
+export class Seq2SeqMoEOutput extends Seq2SeqOutput {
   /** Cross entropy, and the router losses where router logits were asked for: float32 scalar. Needs `labels`. */
   declare loss?: Tensor
   /** float32 [rows, tokens, vocab_size]. */
@@ -56,17 +60,6 @@ export class Seq2SeqMoEOutput extends ModelOutput {
   declare decoder_z_loss?: Tensor
   declare encoder_aux_loss?: Tensor
   declare decoder_aux_loss?: Tensor
-  declare past_key_values?: PastKeyValues
-  declare decoder_hidden_states?: Tensor[]
-  declare decoder_attentions?: Tensor[]
-  declare cross_attentions?: Tensor[]
-  declare decoder_router_logits?: Tensor[]
-  declare decoder_routes?: Tensor[]
-  declare encoder_last_hidden_state?: Tensor
-  declare encoder_hidden_states?: Tensor[]
-  declare encoder_attentions?: Tensor[]
-  declare encoder_router_logits?: Tensor[]
-  declare encoder_routes?: Tensor[]
 }
 
 /** Outputs that are one tensor per layer. */

@@ -1,11 +1,12 @@
 /** Files under an address, such as `/models/tiny/`, as a repository. Nothing is cached but by the browser itself. */
 
 import type { Source } from '../../backend/contract.js'
-import { FileError, type SwitchTransformersError } from '../../errors.js'
-import { Passing } from '../failures.js'
+import { FileError, HubError, type SwitchTransformersError } from '../../errors.js'
+import { describe, RangeRefused } from '../failures.js'
 import { check_file_name } from '../names.js'
+import { OncePerFile } from '../once.js'
 import { Progress } from '../progress.js'
-import { chunks_of, type RequestSettings, request } from '../request.js'
+import { chunks_of, type RequestSettings, request, retrying } from '../request.js'
 import type { Repository, RepositoryOptions } from '../types.js'
 import { BlobSink, blob_source } from './blobs.js'
 
@@ -28,7 +29,7 @@ export class UrlRepository implements Repository {
   readonly #base: URL
   readonly #settings: RequestSettings
   readonly #progress: Progress
-  readonly #blobs = new Map<string, Promise<Blob | null>>()
+  readonly #blobs = new OncePerFile((file) => retrying(this.#settings, () => this.#download(file)))
   #closed = false
 
   constructor(name: string, base: URL, settings: RequestSettings, options: RepositoryOptions) {
@@ -45,22 +46,22 @@ export class UrlRepository implements Repository {
 
   async has(file: string): Promise<boolean> {
     check_file_name(file)
-    const response = await this.#request(file, 'HEAD')
+    const response = await retrying(this.#settings, () => this.#request(file, 'HEAD'))
     return response !== null
   }
 
   async read(file: string): Promise<Uint8Array | null> {
-    const blob = await this.#blob(file)
+    const blob = await this.#blobs.get(file)
     return blob && new Uint8Array(await blob.arrayBuffer())
   }
 
   async source(file: string): Promise<Source | null> {
-    const blob = await this.#blob(file)
+    const blob = await this.#blobs.get(file)
     return blob && blob_source(file, blob, () => this.#closed)
   }
 
   async prefetch(files: readonly string[]): Promise<void> {
-    await Promise.all(files.map((file) => this.#blob(file)))
+    await Promise.all(files.map((file) => this.#blobs.get(file)))
   }
 
   async absent(file: string): Promise<SwitchTransformersError> {
@@ -73,18 +74,6 @@ export class UrlRepository implements Repository {
   close(): void {
     this.#closed = true
     this.#blobs.clear()
-  }
-
-  #blob(file: string): Promise<Blob | null> {
-    let blob = this.#blobs.get(file)
-    if (!blob) {
-      blob = this.#download(file).catch((error) => {
-        this.#blobs.delete(file)
-        throw error instanceof Passing ? error.error : error
-      })
-      this.#blobs.set(file, blob)
-    }
-    return blob
   }
 
   async #download(file: string): Promise<Blob | null> {
@@ -115,8 +104,12 @@ export class UrlRepository implements Repository {
       void response.body?.cancel().catch(() => {})
       return null
     } catch (error) {
-      if (error instanceof Passing) throw error.error
       if ((error as { code?: unknown }).code === 'HUB_NOT_FOUND') return null
+      // No part was asked for.
+      if (error instanceof RangeRefused) {
+        const message = `${url.host} refused ${describe(subject)} with HTTP 416.`
+        throw new HubError('HUB_NETWORK', message, { details: { status: 416, ...subject } })
+      }
       throw error
     }
   }

@@ -5,7 +5,7 @@ import type { Sink } from '../transfer.js'
 import type { RemoteFile } from '../types.js'
 import { PIECE_BYTES, PieceBuffer } from './blobs.js'
 import { Sha256 } from './sha256.js'
-import { hex, piece_count, type Store, why_not_kept } from './store.js'
+import { hex, piece_count, type Store } from './store.js'
 
 /** Bytes of the git blobs that are hashed, which must be in memory as a whole. The hub keeps none that are larger. */
 const MAX_HASHED_BLOB = 64 * 2 ** 20
@@ -48,6 +48,11 @@ export class PieceSink implements Sink {
     return sink
   }
 
+  /** Whether all that has arrived is in the cache. */
+  get is_kept(): boolean {
+    return this.#is_kept
+  }
+
   get size(): number {
     return this.#pieces.length * PIECE_BYTES + this.#pending.size
   }
@@ -84,9 +89,6 @@ export class PieceSink implements Sink {
       throw integrity_error(subject, 'hash', etag, found)
     }
     if (this.#pending.size > 0 || size === 0) await this.#hand_over()
-    if (!this.#is_kept) {
-      console.warn(`${this.#file.path} of ${this.#name} (${size} bytes) is used but not kept: ${await why_not_kept()}.`)
-    }
     return new Blob(this.#pieces)
   }
 

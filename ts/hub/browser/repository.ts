@@ -4,13 +4,14 @@ import type { Source } from '../../backend/contract.js'
 import { DisposedError, HubError, InputError, type SwitchTransformersError, throw_if_aborted } from '../../errors.js'
 import { describe, type Subject } from '../failures.js'
 import { COMMIT, check_file_name } from '../names.js'
+import { OncePerFile } from '../once.js'
 import { Progress } from '../progress.js'
 import type { RequestSettings } from '../request.js'
 import { transfer } from '../transfer.js'
 import type { Remote, RemoteFile, Repository, RepositoryOptions } from '../types.js'
 import { blob_source } from './blobs.js'
 import { PieceSink } from './pieces.js'
-import type { Store } from './store.js'
+import { type Store, why_not_kept } from './store.js'
 
 const PARALLEL_DOWNLOADS = 4
 const MAX_READ_BYTES = 256 * 1024 * 1024
@@ -25,7 +26,7 @@ export class BrowserRepository implements Repository {
   readonly #options: RepositoryOptions
   readonly #prefix: string
   readonly #progress: Progress
-  readonly #located = new Map<string, Promise<Blob | null>>()
+  readonly #located = new OncePerFile((file) => this.#find_or_download(file))
   #closed = false
 
   private constructor(
@@ -137,15 +138,7 @@ export class BrowserRepository implements Repository {
 
   #locate(file: string): Promise<Blob | null> {
     if (this.#closed) return Promise.reject(new DisposedError(`The repository ${this.name} was closed.`))
-    let located = this.#located.get(file)
-    if (!located) {
-      located = this.#find_or_download(file).catch((error) => {
-        this.#located.delete(file)
-        throw error
-      })
-      this.#located.set(file, located)
-    }
-    return located
+    return this.#located.get(file)
   }
 
   async #find_or_download(file: string): Promise<Blob | null> {
@@ -178,6 +171,12 @@ export class BrowserRepository implements Repository {
       await sink.pause()
       throw error
     }
-    return sink.finish(subject)
+    const blob = await sink.finish(subject)
+    if (!sink.is_kept) {
+      const { message, why } = await why_not_kept()
+      console.warn(`${entry.path} of ${this.name} (${entry.size} bytes) is used but not kept: ${message}.`)
+      this.#progress.not_kept(file, why)
+    }
+    return blob
   }
 }

@@ -86,11 +86,15 @@ export function piece_count(file: RemoteFile): number {
   return Math.max(1, Math.ceil(file.size / PIECE_BYTES))
 }
 
-/** What keeps a file from being kept, for people. */
-export async function why_not_kept(): Promise<string> {
-  if (typeof caches === 'undefined') return 'this page has no cache: it was not loaded over https'
+/** What keeps a file from being kept, for programs and for people. */
+export async function why_not_kept() {
+  if (typeof caches === 'undefined') {
+    const message = 'there is no cache here: the page was not loaded over https'
+    return { message, why: { reason: 'no_cache' as const } }
+  }
   const { quota = 0, usage = 0 } = (await globalThis.navigator?.storage?.estimate?.().catch(() => undefined)) ?? {}
-  return `the browser has no room for it: this site uses ${usage} of ${quota} bytes. Free some with clear_cached()`
+  const message = `the browser has no room for it: this site uses ${usage} of ${quota} bytes. Free some with clear_cached()`
+  return { message, why: { reason: 'quota' as const, usage, quota } }
 }
 
 export async function list_stored(): Promise<CachedRepository[]> {

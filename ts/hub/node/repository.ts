@@ -5,6 +5,7 @@ import type { Source } from '../../backend/contract.js'
 import { DisposedError, HubError, type SwitchTransformersError, throw_if_aborted } from '../../errors.js'
 import { describe, integrity_error } from '../failures.js'
 import { COMMIT, check_file_name } from '../names.js'
+import { OncePerFile } from '../once.js'
 import { Progress } from '../progress.js'
 import type { Remote, RemoteFile, Repository, RepositoryOptions } from '../types.js'
 import { RepositoryCache } from './cache.js'
@@ -65,7 +66,8 @@ class HubRepository implements Repository {
   readonly #prefix: string
   readonly #progress: Progress
   readonly #open = new OpenFiles()
-  readonly #located = new Map<string, Promise<string | null>>()
+  /** A file's path in the cache, downloaded and checked. */
+  readonly #located = new OncePerFile((file) => this.#find_or_download(file))
   #listing: Promise<Map<string, RemoteFile> | null> | undefined
   #closed = false
 
@@ -109,7 +111,7 @@ class HubRepository implements Repository {
     check_file_name(file)
     const entry = (await this.#list())?.get(this.#prefix + file)
     if (entry) check_readable_size(entry.size, file)
-    const path = await this.#locate(file)
+    const path = await this.#located.get(file)
     if (path === null) return null
     check_readable_size((await file_size(path)) ?? 0, path)
     return readFile(path).catch((error) => {
@@ -118,7 +120,7 @@ class HubRepository implements Repository {
   }
 
   async source(file: string): Promise<Source | null> {
-    const path = await this.#locate(file)
+    const path = await this.#located.get(file)
     if (path === null) return null
     const size = await file_size(path)
     if (size === null) throw file_error(new Error('it has gone'), path, 'read')
@@ -138,7 +140,7 @@ class HubRepository implements Repository {
     const work = async () => {
       for (let file = queue.shift(); file !== undefined && !failed; file = queue.shift()) {
         try {
-          await this.#locate(file)
+          await this.#located.get(file)
         } catch (error) {
           failed = true
           throw error
@@ -189,19 +191,6 @@ class HubRepository implements Repository {
       }
     }
     return files ? new Map(files.map((file) => [file.path, file])) : null
-  }
-
-  /** The file's path in the cache, downloaded and checked at most once per repository object. */
-  #locate(file: string): Promise<string | null> {
-    let located = this.#located.get(file)
-    if (!located) {
-      located = this.#find_or_download(file).catch((error) => {
-        this.#located.delete(file)
-        throw error
-      })
-      this.#located.set(file, located)
-    }
-    return located
   }
 
   async #find_or_download(file: string): Promise<string | null> {
