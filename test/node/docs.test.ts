@@ -1,0 +1,135 @@
+/** What README.md and docs/guide.md show runs: every sample in TypeScript, and the commands. */
+
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import * as library from '../../ts/entry/node.js'
+
+const root = join(import.meta.dirname, '../..')
+const CONFIG = {
+  vocab_size: 2100,
+  d_model: 16,
+  d_kv: 4,
+  d_ff: 32,
+  num_heads: 4,
+  num_layers: 2,
+  num_decoder_layers: 2,
+  num_sparse_encoder_layers: 1,
+  num_sparse_decoder_layers: 1,
+  num_experts: 4,
+  decoder_start_token_id: 0,
+  task_specific_params: { summarization: { prefix: 'summarize: ', max_length: 30 } },
+}
+
+interface Sample {
+  /** Where it is: the file, the heading above it, and which one under that. */
+  name: string
+  language: string
+  code: string
+}
+
+function samples_of(file: string): Sample[] {
+  const found: Sample[] = []
+  let heading = ''
+  for (const [, title, language = '', code = ''] of readFileSync(join(root, file), 'utf8').matchAll(
+    /^#+ (.+)$|^```(\w+)\n([\s\S]*?)^```$/gm,
+  )) {
+    if (title !== undefined) heading = title
+    else {
+      const place = `${file}, ${heading}`
+      const number = found.filter(({ name }) => name.startsWith(place)).length + 1
+      found.push({ name: `${place}, ${number}`, language, code })
+    }
+  }
+  return found
+}
+
+const samples = ['README.md', 'docs/guide.md'].flatMap(samples_of)
+let folder: string
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'switch-docs-'))
+  const model = await library.SwitchTransformersForConditionalGeneration.from_config(CONFIG)
+  await model.save_pretrained(join(folder, 'model'))
+  await model.dispose()
+  for (const file of ['tokenizer.json', 'tokenizer_config.json']) {
+    copyFileSync(join(root, 'test/fixtures/tokenizer', file), join(folder, 'model', file))
+  }
+})
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+/** A sample with the small model in place of published ones, as a module whose free names are those of the page. */
+function module_of({ code }: Sample): string {
+  const placed = code
+    .replaceAll(/'(?:google\/switch-base-8|path\/or\/name)'/g, JSON.stringify(join(folder, 'model')))
+    .replaceAll("'switch-transformers'", JSON.stringify(pathToFileURL(join(root, 'ts/entry/node.ts')).href))
+    .replaceAll("'./model'", JSON.stringify(join(folder, 'written')))
+  return `${placed}\nexport {}\n`
+}
+
+describe('samples in TypeScript', () => {
+  const place = join(root, 'test/node/.samples')
+
+  beforeAll(async () => {
+    mkdirSync(place, { recursive: true })
+    const tokenizer = await library.AutoTokenizer.from_pretrained(join(folder, 'model'))
+    const model = await library.SwitchTransformersForConditionalGeneration.from_pretrained(join(folder, 'model'))
+    const inputs = tokenizer('A <extra_id_0> walks into a bar')
+    // What a page has said before, and imports that it leaves out.
+    const names = { controller: new AbortController(), tokenizer, model, inputs, vocab_size: 2100, unwanted: 9 }
+    for (const [name, value] of Object.entries({ ...library, ...names })) vi.stubGlobal(name, value)
+  })
+
+  afterAll(() => {
+    vi.unstubAllGlobals()
+    rmSync(place, { recursive: true, force: true })
+  })
+
+  const typescript = samples.filter(({ language }) => language === 'ts')
+
+  it('are there', () => expect(typescript.length).toBeGreaterThan(6))
+
+  it.each(typescript)('$name', async (sample) => {
+    const file = join(place, `${samples.indexOf(sample)}.ts`)
+    writeFileSync(file, module_of(sample))
+    // As many rows as the sample's inputs.
+    const rows = /labels,\s+\/\/ or/.test(sample.code) ? 2 : 1
+    vi.stubGlobal('labels', Array(rows).fill([5, 6, 7, 1]))
+    const written = vi.spyOn(process.stdout, 'write').mockReturnValue(true)
+    const log = vi.spyOn(console, 'log').mockImplementation(() => {})
+    try {
+      await import(/* @vite-ignore */ file)
+    } finally {
+      written.mockRestore()
+      log.mockRestore()
+    }
+  })
+})
+
+describe('commands', () => {
+  const commands = samples
+    .filter(({ language }) => language === 'sh')
+    .flatMap(({ code }) => code.split('\n'))
+    .flatMap((line) => /^npx switch-transformers (.*?)\s*(?:#.*)?$/.exec(line)?.[1] ?? [])
+
+  it('are there', () => expect(commands.length).toBeGreaterThan(4))
+
+  it.each(commands)('%s', (command) => {
+    writeFileSync(join(folder, 'config.json'), JSON.stringify(CONFIG))
+    const places: Record<string, string> = {
+      'google/switch-base-8': join(folder, 'model'),
+      './model': join(folder, 'initialised'),
+      // A published size has gigabytes, and every parity case has a test of its own.
+      '--size base-8': `--config ${join(folder, 'config.json')}`,
+      'test/fixtures/parity': join(root, 'test/fixtures/parity/base'),
+    }
+    const line = Object.entries(places).reduce((text, [from, to]) => text.replaceAll(from, to), command)
+    const args = (line.match(/"[^"]*"|\S+/g) ?? []).map((part) => part.replaceAll('"', ''))
+    const said = execFileSync(process.execPath, [join(root, 'dist/cli.js'), ...args], { encoding: 'utf8' })
+    expect(said.trim()).not.toBe('')
+  })
+})
