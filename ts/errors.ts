@@ -88,6 +88,7 @@ const CLASS_NAMES: Record<ErrorCode, string> = {
   HUB_OFFLINE: 'HubError',
   HUB_INTEGRITY: 'HubError',
   TOKENIZER_INVALID: 'TokenizerError',
+  TRAINING_DIVERGED: 'TrainingError',
   INVALID_HANDLE: 'DisposedError',
   INTERNAL: 'InternalError',
 }
@@ -168,10 +169,9 @@ export class TokenizerError extends SwitchTransformersError<'TOKENIZER_INVALID'>
 }
 
 /** Training came upon a loss or a gradient that is not finite. `details` says at which step and where. */
-export class TrainingError extends SwitchTransformersError {
+export class TrainingError extends SwitchTransformersError<'TRAINING_DIVERGED'> {
   constructor(message: string, options?: ErrorOptions) {
     super('TRAINING_DIVERGED', message, options)
-    this.name = 'TrainingError'
   }
 }
 
