@@ -7,6 +7,7 @@ mod clock;
 mod layers;
 mod machine;
 mod products;
+mod training;
 
 use switch_kernels::{isa, parallel};
 
@@ -19,4 +20,5 @@ fn main() {
     }
     products::run(&wanted);
     layers::run(&wanted);
+    training::run(&wanted);
 }

@@ -18,7 +18,7 @@
 
 mod parts;
 
-pub(crate) use parts::{copy_panel, interleave_pairs, pack_step, split_panel, write_transposed, Block};
+pub(crate) use parts::{copy_panel, interleave_pairs, pack_step, split_panel, transpose, write_transposed, Block};
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 

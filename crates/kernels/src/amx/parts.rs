@@ -218,7 +218,7 @@ unsafe fn pack_part<const PART: usize>(from: &[*const f32; 16], to: *mut u8) {
 /// Transposes 16 by 16 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
+pub(crate) fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
     let zero = _mm512_setzero_ps();
     // Pairs of rows, then fours, within parts of 128 bits; then the parts.
     let mut twos = [zero; 16];

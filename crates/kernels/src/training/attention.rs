@@ -1,14 +1,14 @@
 //! Attention in training: dropout on the probabilities, and each query's log-sum-exp kept for the way back.
 
 use super::dropout::Dropout;
-use super::product::Outer;
+use super::product::{dots, outer, Outer};
 use crate::attention::AttentionRow;
 use crate::error::{expect_len, product, KernelError};
-use crate::gemm::{self, Tile};
+use crate::gemm::Tile;
 use crate::math;
 use crate::parallel::{self, Disjoint};
 use crate::scratch;
-use crate::simd::{self, Op, Simd, F32};
+use crate::simd::{self, Op, Simd};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -103,7 +103,7 @@ impl Scores<'_> {
     /// # Safety
     /// The row's lengths have been checked, and `to` holds a tile.
     #[inline(always)]
-    pub unsafe fn dots<S: Simd>(&self, x: &[f32], queries: &Range<usize>, y: &[f32], keys: usize, to: &mut [f32]) {
+    pub unsafe fn dots(&self, x: &[f32], queries: &Range<usize>, y: &[f32], keys: usize, to: &mut [f32]) {
         let column = self.head * self.head_dim;
         // SAFETY: the caller's promise.
         unsafe {
@@ -118,7 +118,7 @@ impl Scores<'_> {
                 add: false,
                 ahead: 0,
             };
-            gemm::panel::<S, F32>(tile, queries.len(), keys);
+            dots(tile, queries.len(), keys);
         }
     }
 
@@ -187,7 +187,7 @@ impl Op for Forward<'_> {
                     }
                     continue;
                 }
-                scores.dots::<S>(row.q, &queries, row.k, row.visible(queries.end - 1), buffer);
+                scores.dots(row.q, &queries, row.k, row.visible(queries.end - 1), buffer);
                 let mut used = 0;
                 for (query, p) in queries.clone().zip(buffer.chunks_exact_mut(keys)) {
                     let sum = match scores.seen(query, first_allowed) {
@@ -218,7 +218,7 @@ impl Op for Forward<'_> {
                     c_stride: width,
                     add: false,
                 };
-                product.run::<S>(queries.len(), head_dim);
+                outer(product, queries.len(), head_dim);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::attention::{first_numbers, scores_of, sum, Scores, TILE_QUERIES};
 use super::dropout::Dropout;
-use super::product::Outer;
+use super::product::{outer, Outer};
 use crate::attention::AttentionRow;
 use crate::error::{expect_len, product, KernelError};
 use crate::math;
@@ -166,8 +166,8 @@ impl Op for Backward<'_> {
             let used = if lonely { keys } else { visible };
             // SAFETY: lengths were checked, and buffers hold a tile.
             unsafe {
-                scores.dots::<S>(row.q, &queries, row.k, visible, p_tile);
-                scores.dots::<S>(dout, &queries, row.v, used, ds_tile);
+                scores.dots(row.q, &queries, row.k, visible, p_tile);
+                scores.dots(dout, &queries, row.v, used, ds_tile);
             }
             let lines = p_tile.chunks_exact_mut(keys).zip(ds_tile.chunks_exact_mut(keys));
             for (query, (p, ds)) in queries.clone().zip(lines) {
@@ -213,8 +213,8 @@ impl Op for Backward<'_> {
                     c_stride: width,
                     add: true,
                 };
-                by_key(p_tile, dout, dv).run::<S>(used, head_dim);
-                by_key(ds_tile, row.q, dk).run::<S>(used, head_dim);
+                outer(by_key(p_tile, dout, dv), used, head_dim);
+                outer(by_key(ds_tile, row.q, dk), used, head_dim);
                 let by_query = Outer {
                     a: ds_tile.as_ptr(),
                     a_row: keys,
@@ -226,7 +226,7 @@ impl Op for Backward<'_> {
                     c_stride: width,
                     add: false,
                 };
-                by_query.run::<S>(queries.len(), head_dim);
+                outer(by_query, queries.len(), head_dim);
             }
         }
     }

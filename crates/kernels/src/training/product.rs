@@ -1,110 +1,97 @@
-//! Products whose right operand is read along its rows: `c[i, j] (+)= Σ_k a(i, k) · b[k, j]`, in vectors.
+//! Products summed over the rows of their right operand: `c[i, j] (+)= scale · Σ_k a(i, k) · b[k, j]`.
 //!
-//! The left operand is read element by element at any stride, so that a transposed one needs no copy.
+//! That is the form of both ways back through a linear layer, `dy · w` and `dyᵀ · x`, without transposing anything: the left
+//! operand is read by rows or by columns. [`run`] cuts the output in panels for the threads; the summed dimension is cut in
+//! fixed parts, so sums have one order.
 
-use crate::simd::Simd;
+#[cfg(target_arch = "x86_64")]
+mod pack;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+mod vectors;
 
-/// Where the operands of a product lie.
+use crate::error::KernelError;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{self, Isa};
+use crate::matrix::Values;
+use crate::parallel::{self, Disjoint};
+use crate::precision::Precision;
+use std::ops::Range;
+use std::sync::Mutex;
+pub(super) use vectors::{dots, outer, Outer};
+
+/// How the left operand lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lies {
+    /// `a[i, k]`
+    ByRows,
+    /// `a[k, i]`
+    ByColumns,
+}
+
+/// A product's operands, all without gaps between rows.
 #[derive(Clone, Copy)]
-pub(crate) struct Outer {
-    /// Element `(i, k)` is at `i * a_row + k * a_step`.
-    pub a: *const f32,
-    pub a_row: usize,
-    pub a_step: usize,
-    /// Element `[k, j]` is at `k * b_stride + j`.
-    pub b: *const f32,
-    pub b_stride: usize,
-    /// Length of the summed dimension.
+pub(super) struct Product<'a> {
+    pub a: &'a [f32],
+    pub lies: Lies,
+    /// `[depth, columns]`
+    pub b: Values<'a>,
+    pub rows: usize,
+    pub columns: usize,
     pub depth: usize,
-    pub c: *mut f32,
-    pub c_stride: usize,
+    /// Factor of the left operand.
+    pub scale: f32,
     /// Whether the product is added to what `c` holds.
     pub add: bool,
 }
 
-// SAFETY (all): pointers are valid for the rows, columns and depth named.
-impl Outer {
-    /// # Safety
-    /// Operands are valid for `rows`, `columns` and `depth`; nothing else touches `c` meanwhile.
-    #[inline(always)]
-    pub unsafe fn run<S: Simd>(self, rows: usize, columns: usize) {
-        let mut row = 0;
-        while row < rows {
-            let height = (rows - row).min(S::TILE_ROWS);
-            unsafe {
-                let part = Self { a: self.a.add(row * self.a_row), c: self.c.add(row * self.c_stride), ..self };
-                match height {
-                    1 => part.columns::<S, 1>(columns),
-                    2 => part.columns::<S, 2>(columns),
-                    3 => part.columns::<S, 3>(columns),
-                    4 => part.columns::<S, 4>(columns),
-                    5 => part.columns::<S, 5>(columns),
-                    _ => part.columns::<S, 6>(columns),
-                }
-            }
-            row += height;
+/// Computes a product into `c [rows, columns]`. Lengths have been checked.
+pub(super) fn run(precision: Precision, product: &Product<'_>, c: &mut [f32]) -> Result<(), KernelError> {
+    debug_assert_eq!(product.a.len(), product.rows * product.depth);
+    debug_assert_eq!(product.b.len(), product.depth * product.columns);
+    debug_assert_eq!(c.len(), product.rows * product.columns);
+    if product.depth == 0 {
+        if !product.add {
+            c.fill(0.0);
         }
+        return Ok(());
     }
+    #[cfg(target_arch = "x86_64")]
+    if isa::active() == Isa::Amx && tiles::suits(product) {
+        return tiles::run(precision, product, c);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = precision;
+    vectors::run(product, c)
+}
 
-    #[inline(always)]
-    unsafe fn columns<S: Simd, const ROWS: usize>(self, columns: usize) {
-        if ROWS > S::TILE_ROWS {
-            return; // Never called; keeps tiles that would not fit in registers out of the build.
-        }
-        let mut column = 0;
-        while column < columns {
-            let left = columns - column;
-            unsafe {
-                let part = Self { b: self.b.add(column), c: self.c.add(column), ..self };
-                if left >= 4 * S::N {
-                    part.tile::<S, ROWS, 4>(4 * S::N);
-                    column += 4 * S::N;
-                } else {
-                    part.tile::<S, ROWS, 1>(left.min(S::N));
-                    column += S::N;
-                }
-            }
-        }
-    }
+/// Multiply-adds below which another thread costs more than it brings.
+const GRAIN: usize = 64 * 1024;
 
-    /// `width` columns, in `VECTORS` vectors.
-    #[inline(always)]
-    #[allow(clippy::needless_range_loop)] // Counted loops are what unrolls into registers.
-    unsafe fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(self, width: usize) {
-        unsafe {
-            let mut sums = [[S::splat(0.0); VECTORS]; ROWS];
-            let whole = width == VECTORS * S::N;
-            if self.add {
-                for r in 0..ROWS {
-                    let c = self.c.add(r * self.c_stride);
-                    for v in 0..VECTORS {
-                        sums[r][v] = if whole { S::load(c.add(v * S::N)) } else { S::load_first(c, width) };
-                    }
-                }
-            }
-            for k in 0..self.depth {
-                let mut a = [S::splat(0.0); ROWS];
-                for r in 0..ROWS {
-                    a[r] = S::splat(*self.a.add(r * self.a_row + k * self.a_step));
-                }
-                let b = self.b.add(k * self.b_stride);
-                for v in 0..VECTORS {
-                    let b = if whole { S::load(b.add(v * S::N)) } else { S::load_first(b, width) };
-                    for r in 0..ROWS {
-                        sums[r][v] = S::fma(a[r], b, sums[r][v]);
-                    }
-                }
-            }
-            for r in 0..ROWS {
-                let c = self.c.add(r * self.c_stride);
-                for v in 0..VECTORS {
-                    if whole {
-                        S::store(c.add(v * S::N), sums[r][v]);
-                    } else {
-                        S::store_first(c, sums[r][v], width);
-                    }
-                }
-            }
+/// Calls `f` with parts of `0..len`, multiples of `unit` (but the last) and at most `most`, in parallel; `work` is what one
+/// element costs. Returns the first error.
+fn in_panels(
+    len: usize,
+    unit: usize,
+    most: usize,
+    work: usize,
+    f: impl Fn(Range<usize>) -> Result<(), KernelError> + Sync,
+) -> Result<(), KernelError> {
+    let per_thread = len.div_ceil(parallel::threads() * 4);
+    let size = per_thread.max(GRAIN.div_ceil(work.max(1))).min(most).next_multiple_of(unit);
+    let failure = Mutex::new(Ok(()));
+    parallel::for_each_task(len.div_ceil(size), |task| {
+        let result = f(task * size..((task + 1) * size).min(len));
+        if result.is_err() {
+            *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = result;
         }
-    }
+    });
+    failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Part of the output that a task computes.
+struct Panel<'a> {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    c: &'a Disjoint<'a>,
 }

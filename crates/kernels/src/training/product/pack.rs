@@ -1,0 +1,251 @@
+//! Packing operands in bfloat16 parts for AMX, edges filled up with zeros, and writing what comes out.
+
+use crate::amx::{self, transpose, DEPTH, PARTS, SIDE, TILE};
+use std::arch::x86_64::*;
+
+/// `count` rows or columns (32 at most) of `depth` summed elements; lines of the source are `stride` elements apart.
+#[derive(Clone, Copy)]
+pub(super) struct Source<T> {
+    pub from: *const T,
+    pub stride: usize,
+    pub count: usize,
+    pub depth: usize,
+}
+
+/// Elements that widen to float32.
+pub(super) trait Wide: Copy {
+    /// The elements that the mask names, the others 0.
+    ///
+    /// # Safety
+    /// They are there, and the machine has AVX-512.
+    unsafe fn load(from: *const Self, mask: u16) -> __m512;
+}
+
+impl Wide for f32 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn load(from: *const f32, mask: u16) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_maskz_loadu_ps(mask, from) }
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Bf16(u16);
+
+impl Wide for Bf16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn load(from: *const Self, mask: u16) -> __m512 {
+        // SAFETY: the caller's promise.
+        let halves = unsafe { _mm256_maskz_loadu_epi16(mask, from.cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct F16(u16);
+
+impl Wide for F16 {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    unsafe fn load(from: *const Self, mask: u16) -> __m512 {
+        // SAFETY: the caller's promise.
+        _mm512_cvtph_ps(unsafe { _mm256_maskz_loadu_epi16(mask, from.cast()) })
+    }
+}
+
+/// Masks of the first `count` of 32 lanes.
+#[inline(always)]
+fn masks(count: usize) -> [u16; 2] {
+    let all = if count >= 32 { u32::MAX } else { (1u32 << count) - 1 };
+    [all as u16, (all >> 16) as u16]
+}
+
+/// Packs rows as left operand: for each 32 summed elements, for each part, two tiles of 16 rows.
+///
+/// # Safety
+/// The source's rows hold `depth` elements; `to` holds the steps, aligned to 64 bytes. The machine has AVX-512 and its
+/// bfloat16.
+pub(super) unsafe fn left_by_rows(parts: usize, source: Source<f32>, scale: f32, to: *mut u8) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        match parts {
+            1 => left_by_rows_of::<1>(source, scale, to),
+            _ => left_by_rows_of::<PARTS>(source, scale, to),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn left_by_rows_of<const COUNT: usize>(source: Source<f32>, scale: f32, to: *mut u8) {
+    let Source { from, stride, count, depth } = source;
+    let scale = _mm512_set1_ps(scale);
+    for row in 0..SIDE {
+        let to = to.wrapping_add(row / 16 * TILE + row % 16 * 64);
+        for step in 0..depth.div_ceil(DEPTH) {
+            let left = if row < count { depth - step * DEPTH } else { 0 };
+            let [low, high] = masks(left);
+            // SAFETY: the caller's promises; masked elements are not touched.
+            unsafe {
+                let from = from.wrapping_add(row * stride + step * DEPTH);
+                let values = [f32::load(from, low), f32::load(from.wrapping_add(16), high)];
+                let values = [_mm512_mul_ps(values[0], scale), _mm512_mul_ps(values[1], scale)];
+                let to = to.add(step * amx::step_bytes(COUNT));
+                for (part, bits) in split::<COUNT>(values).into_iter().enumerate() {
+                    _mm512_store_si512(to.add(part * 2 * TILE).cast(), bits);
+                }
+            }
+        }
+    }
+}
+
+/// Packs columns as left operand, transposed on the way.
+///
+/// # Safety
+/// As [`left_by_rows`]; the source has `depth` lines of `count` elements.
+pub(super) unsafe fn left_by_columns(parts: usize, source: Source<f32>, scale: f32, to: *mut u8) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        match parts {
+            1 => left_by_columns_of::<1>(source, scale, to),
+            _ => left_by_columns_of::<PARTS>(source, scale, to),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn left_by_columns_of<const COUNT: usize>(source: Source<f32>, scale: f32, to: *mut u8) {
+    let scale = _mm512_set1_ps(scale);
+    for step in 0..source.depth.div_ceil(DEPTH) {
+        for half in 0..2 {
+            // Pairs of summed elements of 16 rows, for each part.
+            let mut pairs = [[_mm512_setzero_ps(); 16]; COUNT];
+            for pair in 0..16 {
+                // SAFETY: the caller's promises.
+                let values = unsafe { pair_of(source, step * DEPTH + 2 * pair, half) };
+                let values = [_mm512_mul_ps(values[0], scale), _mm512_mul_ps(values[1], scale)];
+                for (pairs, bits) in pairs.iter_mut().zip(split::<COUNT>(values)) {
+                    pairs[pair] = _mm512_castsi512_ps(side_by_side(bits));
+                }
+            }
+            for (part, pairs) in pairs.into_iter().enumerate() {
+                let to = to.wrapping_add(step * amx::step_bytes(COUNT) + (part * 2 + half) * TILE);
+                for (i, row) in transpose(pairs).into_iter().enumerate() {
+                    // SAFETY: the caller has a tile there, aligned.
+                    unsafe { _mm512_store_ps(to.add(i * 64).cast(), row) };
+                }
+            }
+        }
+    }
+}
+
+/// Packs columns as right operand: for each 32 summed elements, for each part, two tiles of 16 columns, whose rows hold
+/// pairs of summed elements.
+///
+/// # Safety
+/// As [`left_by_columns`].
+pub(super) unsafe fn right<T: Wide>(parts: usize, source: Source<T>, to: *mut u8) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        match parts {
+            1 => right_of::<T, 1>(source, to),
+            _ => right_of::<T, PARTS>(source, to),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn right_of<T: Wide, const COUNT: usize>(source: Source<T>, to: *mut u8) {
+    for pair in 0..source.depth.next_multiple_of(DEPTH) / 2 {
+        let to = to.wrapping_add(pair / 16 * amx::step_bytes(COUNT) + pair % 16 * 64);
+        for half in 0..2 {
+            // SAFETY: the caller's promises.
+            unsafe {
+                let values = pair_of(source, 2 * pair, half);
+                for (part, bits) in split::<COUNT>(values).into_iter().enumerate() {
+                    _mm512_store_si512(to.add((part * 2 + half) * TILE).cast(), side_by_side(bits));
+                }
+            }
+        }
+    }
+}
+
+/// 16 columns of lines `line` and `line + 1`; what lies outside of the source is 0.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn pair_of<T: Wide>(source: Source<T>, line: usize, half: usize) -> [__m512; 2] {
+    let mask = masks(source.count)[half];
+    let of = |line: usize| if line < source.depth { mask } else { 0 };
+    let from = source.from.wrapping_add(line * source.stride + half * 16);
+    // SAFETY: the caller's promises; masked elements are not touched.
+    unsafe { [T::load(from, of(line)), T::load(from.wrapping_add(source.stride), of(line + 1))] }
+}
+
+/// 32 float32 as the sum of `COUNT` times 32 bfloat16, in order: 3 are exact; a single one is rounded to nearest.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn split<const COUNT: usize>(mut x: [__m512; 2]) -> [__m512i; COUNT] {
+    let mut parts = [_mm512_setzero_si512(); COUNT];
+    let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
+    for (i, part) in parts.iter_mut().enumerate() {
+        if i + 1 == COUNT {
+            *part = rounded(x);
+            continue;
+        }
+        let high = x.map(|x| _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), upper)));
+        *part = upper_halves(x);
+        x = [_mm512_sub_ps(x[0], high[0]), _mm512_sub_ps(x[1], high[1])];
+    }
+    parts
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn rounded(x: [__m512; 2]) -> __m512i {
+    // SAFETY: both are 512 bits without invalid values.
+    unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(x[1], x[0])) }
+}
+
+/// The upper 16 bits of 32 lanes, in order.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn upper_halves(x: [__m512; 2]) -> __m512i {
+    #[rustfmt::skip]
+    let odd = _mm512_set_epi16(
+        63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
+        31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,
+    );
+    _mm512_permutex2var_epi16(_mm512_castps_si512(x[0]), odd, _mm512_castps_si512(x[1]))
+}
+
+/// Pairs of the first 16 halves and the last 16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn side_by_side(halves: __m512i) -> __m512i {
+    let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(halves));
+    let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(halves));
+    _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+}
+
+/// Writes (or adds) `height` by `width` of 32 by 32 sums.
+///
+/// # Safety
+/// `c` holds these rows, `stride` elements apart. The machine has AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(super) unsafe fn write(sums: &amx::Block, c: *mut f32, stride: usize, height: usize, width: usize, add: bool) {
+    let masks = masks(width);
+    for (i, sums) in sums.0.chunks_exact(SIDE).enumerate().take(height) {
+        for (half, mask) in masks.into_iter().enumerate() {
+            // SAFETY: masked elements are not touched, the others are the caller's.
+            unsafe {
+                let to = c.wrapping_add(i * stride + half * 16);
+                let values = _mm512_loadu_ps(sums.as_ptr().add(half * 16));
+                let before = if add { _mm512_maskz_loadu_ps(mask, to) } else { _mm512_setzero_ps() };
+                _mm512_mask_storeu_ps(to, mask, _mm512_add_ps(before, values));
+            }
+        }
+    }
+}

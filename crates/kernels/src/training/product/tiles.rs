@@ -1,0 +1,197 @@
+//! The products in AMX tiles (see [`crate::amx`]), to float32's accuracy or rounded to bfloat16.
+//!
+//! Both operands are cut in parts and packed, 32 rows or columns at a time. The smaller operand is packed whole, for
+//! [`DEPTH`] summed elements at a time; a task packs a panel of the other one, which stays in its L2 cache, and goes with it
+//! through the packed whole.
+
+use super::pack::{self, Source};
+use super::{in_panels, Lies, Panel, Product};
+use crate::amx::{self, SIDE};
+use crate::error::KernelError;
+use crate::matrix::Values;
+use crate::parallel::{self, Disjoint};
+use crate::precision::Precision;
+use crate::scratch;
+use std::ops::Range;
+
+/// Summed elements per pass. Part of the numerical definition.
+const DEPTH: usize = 512;
+
+/// Rows (or columns) of a panel at most: 4 blocks of 32, 393 KB in three parts.
+const MAX_PANEL: usize = 128;
+
+/// Fewer rows or columns than this are not worth the packing.
+const MIN_SIDE: usize = 24;
+const MIN_DEPTH: usize = 16;
+
+/// Whether a product's shape fits the tiles.
+pub(super) fn suits(product: &Product<'_>) -> bool {
+    product.rows >= MIN_SIDE && product.columns >= MIN_SIDE && product.depth >= MIN_DEPTH
+}
+
+/// [`super::run`] in tiles.
+pub(super) fn run(precision: Precision, product: &Product<'_>, c: &mut [f32]) -> Result<(), KernelError> {
+    let parts = precision.parts();
+    let Product { rows, columns, depth, .. } = *product;
+    let c = &Disjoint::new(c);
+    let by_rows = rows >= columns;
+    let (long, short) = if by_rows { (rows, columns) } else { (columns, rows) };
+    let block_bytes = DEPTH.min(depth).div_ceil(amx::DEPTH) * amx::step_bytes(parts);
+    let blocks = short.div_ceil(SIDE);
+    let size = blocks.checked_mul(block_bytes / 4).ok_or(KernelError::TooLarge { what: "a packed operand" })?;
+    let mut whole = scratch::take("a packed operand", size)?;
+    for start in (0..depth).step_by(DEPTH) {
+        let summed = start..(start + DEPTH).min(depth);
+        let pass = Pass { product, summed: summed.clone(), parts, block_bytes };
+        {
+            let whole = Disjoint::new(&mut whole);
+            parallel::for_each_range(blocks, 1, |range| {
+                for block in range {
+                    let to = whole.as_ptr().wrapping_add(block * block_bytes / 4).cast();
+                    let range = block * SIDE..((block + 1) * SIDE).min(short);
+                    // SAFETY: blocks do not overlap.
+                    unsafe {
+                        if by_rows {
+                            pass.pack_right(range, to)
+                        } else {
+                            pass.pack_left(range, to)
+                        }
+                    };
+                }
+            });
+        }
+        let whole = Packed { data: whole.as_ptr().cast(), blocks };
+        in_panels(long, SIDE, MAX_PANEL, short.saturating_mul(summed.len()), |range| {
+            let blocks = range.len().div_ceil(SIDE);
+            let mut own = scratch::take("a packed panel", blocks * block_bytes / 4)?;
+            for block in 0..blocks {
+                let to = own.as_mut_ptr().wrapping_add(block * block_bytes / 4).cast();
+                let range = range.start + block * SIDE..(range.start + (block + 1) * SIDE).min(range.end);
+                // SAFETY: the buffer holds these blocks.
+                unsafe {
+                    if by_rows {
+                        pass.pack_left(range, to)
+                    } else {
+                        pass.pack_right(range, to)
+                    }
+                };
+            }
+            let own = Packed { data: own.as_ptr().cast(), blocks };
+            // SAFETY: AMX is active; operands are packed; tasks write different panels.
+            unsafe {
+                if by_rows {
+                    pass.multiply(&own, &whole, &Panel { rows: range, columns: 0..columns, c }, false);
+                } else {
+                    pass.multiply(&whole, &own, &Panel { rows: 0..rows, columns: range, c }, true);
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Blocks of 32 rows or columns, one after another.
+#[derive(Clone, Copy)]
+struct Packed {
+    data: *const u8,
+    blocks: usize,
+}
+
+// SAFETY: only read.
+unsafe impl Sync for Packed {}
+
+/// Some of the summed elements.
+struct Pass<'a> {
+    product: &'a Product<'a>,
+    summed: Range<usize>,
+    parts: usize,
+    block_bytes: usize,
+}
+
+impl Pass<'_> {
+    /// # Safety
+    /// The rows exist, `to` holds a block, and AMX is active.
+    unsafe fn pack_left(&self, rows: Range<usize>, to: *mut u8) {
+        let Product { a, lies, depth, rows: all_rows, scale, .. } = *self.product;
+        let Range { start, end } = self.summed;
+        // SAFETY: the caller's promises; lengths have been checked.
+        unsafe {
+            match lies {
+                Lies::ByRows => {
+                    let from = a.as_ptr().add(rows.start * depth + start);
+                    let source = Source { from, stride: depth, count: rows.len(), depth: end - start };
+                    pack::left_by_rows(self.parts, source, scale, to);
+                }
+                Lies::ByColumns => {
+                    let from = a.as_ptr().add(start * all_rows + rows.start);
+                    let source = Source { from, stride: all_rows, count: rows.len(), depth: end - start };
+                    pack::left_by_columns(self.parts, source, scale, to);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Self::pack_left`], of columns.
+    unsafe fn pack_right(&self, columns: Range<usize>, to: *mut u8) {
+        let Product { b, columns: stride, .. } = *self.product;
+        let Range { start, end } = self.summed;
+        let first = start * stride + columns.start;
+        let (count, depth) = (columns.len(), end - start);
+        // SAFETY: the caller's promises; lengths have been checked.
+        unsafe {
+            match b {
+                Values::F32(b) => {
+                    let from = b.as_ptr().add(first);
+                    pack::right(self.parts, Source { from, stride, count, depth }, to);
+                }
+                Values::Bf16(b) => {
+                    let from = b.as_ptr().add(first).cast::<pack::Bf16>();
+                    pack::right(self.parts, Source { from, stride, count, depth }, to);
+                }
+                Values::F16(b) => {
+                    let from = b.as_ptr().add(first).cast::<pack::F16>();
+                    pack::right(self.parts, Source { from, stride, count, depth }, to);
+                }
+            }
+        }
+    }
+
+    /// Multiplies packed operands into a panel of the output, block by block: for each block of one operand all blocks of
+    /// the other, the right one in the outer loop unless `left_outside`.
+    ///
+    /// # Safety
+    /// AMX is active, operands hold the panel's blocks, and nothing else touches the panel.
+    unsafe fn multiply(&self, left: &Packed, right: &Packed, panel: &Panel<'_>, left_outside: bool) {
+        let steps = self.summed.len().div_ceil(amx::DEPTH);
+        let stride = self.product.columns;
+        let add = self.product.add || self.summed.start > 0;
+        let mut sums = amx::Block([0.0; SIDE * SIDE]);
+        // SAFETY: AMX is active.
+        let _tiles = unsafe { amx::Tiles::configure() };
+        let (outer, inner) = if left_outside { (left.blocks, right.blocks) } else { (right.blocks, left.blocks) };
+        for outer in 0..outer {
+            for inner in 0..inner {
+                let (i, j) = if left_outside { (outer, inner) } else { (inner, outer) };
+                let (row, column) = (panel.rows.start + i * SIDE, panel.columns.start + j * SIDE);
+                let height = (panel.rows.end - row).min(SIDE);
+                let width = (panel.columns.end - column).min(SIDE);
+                // SAFETY: the caller's promises.
+                unsafe {
+                    let a = left.data.add(i * self.block_bytes);
+                    let b = right.data.add(j * self.block_bytes);
+                    multiply(self.parts, a, b, steps, width > 16, &mut sums);
+                    pack::write(&sums, panel.c.as_ptr().add(row * stride + column), stride, height, width, add);
+                }
+            }
+        }
+    }
+}
+
+/// The product of 32 rows and 32 columns (or their first 16).
+unsafe fn multiply(parts: usize, a: *const u8, b: *const u8, steps: usize, wide: bool, to: &mut amx::Block) {
+    let (left, right) = (amx::Left::split(a, parts), amx::Right { data: b, parts });
+    // SAFETY: the caller's operands hold these steps, and tiles are configured.
+    unsafe { amx::multiply(&left, &right, steps, wide, to.0.as_mut_ptr(), SIDE * 4) };
+}
