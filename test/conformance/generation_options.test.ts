@@ -87,6 +87,19 @@ describe.each(Object.entries(WRONG))('%s', (name, values) => {
   })
 })
 
+test.each([
+  ['force_words_ids', [[5]]],
+  ['constraints', []],
+  ['assistant_model', () => {}],
+  ['prompt_lookup_num_tokens', 3],
+  ['watermarking_config', {}],
+  ['negative_prompt_ids', [[5]]],
+])('%s is refused by name, whatever its value', async (name, value) => {
+  const error = await failure_of(() => model.generate({ input_ids, max_new_tokens: 2, [name]: value } as never))
+  expect(error.code).toBe('UNSUPPORTED_OPTION')
+  expect(error.message).toContain(name)
+})
+
 describe('contradictions', () => {
   test.each([
     [{ num_return_sequences: 2 }, 'num_return_sequences'],

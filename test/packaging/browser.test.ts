@@ -57,7 +57,9 @@ describe('a page with an import map', () => {
     const server = await serve_folder(folder(), { ...policy(hash), ...headers })
     try {
       expect(await result_of(browser, server.url)).toBe(HELLO)
-      expect(server.requests.filter((path) => path.endsWith('.wasm'))).toEqual([expect.stringMatching(module)])
+      // Twice where the page took so long to fetch the model that the worker, idle, was ended and started again.
+      const modules = new Set(server.requests.filter((path) => path.endsWith('.wasm')))
+      expect([...modules]).toEqual([expect.stringMatching(module)])
     } finally {
       server.close()
     }

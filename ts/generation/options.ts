@@ -152,7 +152,13 @@ export function to_wire_options(options: Readonly<Record<string, unknown>>): Rec
     try {
       wire[option] = plain(value, 0)
     } catch (error) {
-      faults.push({ option, message: `${option} is ${error instanceof Unrepresentable ? error.message : show(value)}` })
+      // The engine says why it has no such option, whatever its value is.
+      if (!OPTION_NAMES.has(option)) wire[option] = show(value)
+      else
+        faults.push({
+          option,
+          message: `${option} is ${error instanceof Unrepresentable ? error.message : show(value)}`,
+        })
     }
   }
   if (faults.length > 0) {
