@@ -1,0 +1,84 @@
+/**
+ * The losses of a training in bfloat16 beside those in float32, from the same start over the same batches: with selective
+ * precision (float32 router) and without.
+ *
+ *   node benches/training/precision.mjs [--steps 500] [--json]
+ *
+ * Compared are means over 25 steps; a batch's own loss is noisy. The difference is given as a part of float32's.
+ */
+
+import { parseArgs } from 'node:util'
+import {
+  make_tokenizer,
+  SwitchTransformersForConditionalGeneration,
+  Trainer,
+  training_config,
+} from 'switch-transformers'
+import { load_pairs, TOKENIZER } from './pairs.mjs'
+
+const { values } = parseArgs({
+  options: {
+    steps: { type: 'string', default: '500' },
+    'batch-size': { type: 'string', default: '32' },
+    json: { type: 'boolean' },
+  },
+})
+const WINDOW = 25
+
+const pairs = await load_pairs(16_000)
+const tokenizer = await make_tokenizer(
+  pairs.flatMap(({ source, target }) => [source, target]),
+  TOKENIZER,
+)
+
+async function losses(args) {
+  const model = await SwitchTransformersForConditionalGeneration.from_config(training_config('small', tokenizer.len), {
+    seed: 1,
+    backend: 'native',
+  })
+  const found = []
+  const trainer = new Trainer({
+    model,
+    tokenizer,
+    train_dataset: pairs,
+    args: {
+      max_steps: Number(values.steps),
+      per_device_train_batch_size: Number(values['batch-size']),
+      train_sampling_strategy: 'group_by_length',
+      learning_rate: 1e-3,
+      lr_scheduler_type: 'cosine',
+      warmup_steps: 0.1,
+      seed: 1,
+      ...args,
+    },
+    callbacks: [{ on_step: ({ loss }) => void found.push(loss) }],
+  })
+  await trainer.train()
+  await trainer.dispose()
+  await model.dispose()
+  return found
+}
+
+const means = (list) =>
+  Array.from({ length: Math.floor(list.length / WINDOW) }, (_, i) => {
+    const part = list.slice(i * WINDOW, (i + 1) * WINDOW)
+    return part.reduce((a, b) => a + b) / part.length
+  })
+
+const curves = {
+  float32: means(await losses({})),
+  selective: means(await losses({ bf16: true })),
+  everything: means(await losses({ bf16: true, selective_precision: false })),
+}
+const differences = (curve) => curve.map((loss, i) => Math.abs(loss - curves.float32[i]) / curves.float32[i])
+const summary = (curve) => {
+  const all = differences(curve)
+  return { largest: Math.max(...all), mean: all.reduce((a, b) => a + b) / all.length, last: all.at(-1) }
+}
+const result = {
+  steps: Number(values.steps),
+  selective_precision: summary(curves.selective),
+  without_it: summary(curves.everything),
+  last_losses: Object.fromEntries(Object.entries(curves).map(([name, curve]) => [name, curve.at(-1)])),
+}
+console.log(values.json ? JSON.stringify({ ...result, curves }) : JSON.stringify(result, null, 2))
