@@ -26,8 +26,6 @@ const MAX_RESERVED_BYTES: usize = 256 << 20;
 /// What a stack reads: token ids, or vectors in their place.
 pub enum Tokens<'a> {
     Ids(&'a [u32]),
-    /// Ids, and the variable that what follows is tracked from, on the way to gradients.
-    Tracked(&'a [u32], &'a Tensor),
     /// `[tokens, d_model]`.
     Embeds(Tensor),
 }
@@ -112,8 +110,8 @@ impl SwitchTransformers {
 
     fn embed(&self, tokens: Tokens<'_>, table: &Weight) -> Result<Tensor> {
         match tokens {
+            Tokens::Ids(ids) if ops::recording() => ops::trained_embedding(table, ids),
             Tokens::Ids(ids) => ops::embedding(table, ids),
-            Tokens::Tracked(ids, root) => ops::trained_embedding(root, table, ids),
             Tokens::Embeds(x) => {
                 let (_, width) = ops::flat_dims(&x)?;
                 if width != self.config.d_model {

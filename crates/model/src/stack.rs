@@ -122,7 +122,7 @@ impl Stack {
         }
         for (layer, block) in self.blocks.iter().enumerate() {
             trace.hidden_state(&x);
-            if input.training.is_some_and(|pass| pass.gradient_checkpointing) && x.track_op() {
+            if input.training.is_some_and(|pass| pass.gradient_checkpointing) && ops::tracked(&x) {
                 x = checkpointed(block, &x, input, layer, trace)?;
                 continue;
             }

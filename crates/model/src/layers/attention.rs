@@ -181,7 +181,7 @@ impl Attention {
             }
             record.push(layer);
         }
-        let y = match q.track_op() || dropout.rate > 0.0 {
+        let y = match ops::tracked(q) || dropout.rate > 0.0 {
             true => ops::trained_attention(q, k, v, spans, self.heads, bias, dropout)?,
             false => ops::attention(q, k, v, spans, self.heads, table)?,
         };

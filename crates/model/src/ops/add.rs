@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 
+use super::tape::{apply2, Keep};
 use super::values;
 use crate::error::Result;
 
@@ -40,8 +41,5 @@ impl CustomOp2 for Add {
 
 /// `a + b`, of equal shapes.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    match a.track_op() || b.track_op() {
-        true => Ok(a.apply_op2(b, Add)?),
-        false => Ok(a.apply_op2_no_bwd(b, &Add)?),
-    }
+    apply2(a, b, Add, Keep::Nothing)
 }

@@ -7,6 +7,7 @@ use switch_kernels::training::Dropout;
 use switch_kernels::{AttentionRow, RelativeBias};
 
 use super::attention::{part, RowSpan};
+use super::tape::{apply3, Keep};
 use super::{flat_dims, kernel_error, model_error, on_values, values};
 use crate::error::{ModelError, Result};
 use crate::layers::BiasSpan;
@@ -198,5 +199,5 @@ pub fn trained_attention(
         });
     }
     let op = TrainedAttention { spans: owned, heads, bias: bias.cloned(), dropout, log_sums: Mutex::default() };
-    Ok(q.apply_op3(k, v, op)?)
+    apply3(q, k, v, op, Keep::InputsAndResult)
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
+use super::tape::{apply1, Keep};
 use super::{model_error, on_values, values};
 use crate::error::Result;
 use crate::weight::Weight;
@@ -44,9 +45,5 @@ impl CustomOp1 for AddBias {
 
 /// `x` `[tokens, width]` plus `bias` `[width]`.
 pub fn add_bias(x: &Tensor, bias: &Weight) -> Result<Tensor> {
-    let op = AddBias { bias: bias.clone() };
-    match x.track_op() {
-        true => Ok(x.apply_op1(op)?),
-        false => Ok(x.apply_op1_no_bwd(&op)?),
-    }
+    apply1(x, AddBias { bias: bias.clone() }, Keep::Nothing)
 }

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use switch_kernels::training::Dropout;
 
+use super::tape::{apply1, Keep};
 use super::{on_values, values};
 use crate::error::Result;
 
@@ -31,7 +32,7 @@ impl CustomOp1 for Op {
 /// `x` with some elements zero and the others scaled up; `x` itself at rate 0.
 pub fn dropout(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
     match dropout.rate > 0.0 {
-        true => Ok(x.apply_op1(Op { dropout })?),
+        true => apply1(x, Op { dropout }, Keep::Nothing),
         false => Ok(x.clone()),
     }
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
 
+use super::tape::begin;
 use super::{model_error, on_values};
 use crate::error::Result;
 use crate::weight::{try_zeros, Weight};
@@ -48,8 +49,8 @@ impl CustomOp1 for TrainedEmbedding {
     }
 }
 
-/// [`embedding`] with a way back. `root` is the graph's only variable: what follows from it is tracked, and it has no
-/// gradient of its own.
-pub fn trained_embedding(root: &Tensor, table: &Weight, ids: &[u32]) -> Result<Tensor> {
-    Ok(root.apply_op1(TrainedEmbedding { table: table.clone(), ids: ids.to_vec() })?)
+/// [`embedding`] with a way back: the beginning of what is tracked.
+pub fn trained_embedding(table: &Weight, ids: &[u32]) -> Result<Tensor> {
+    let nothing = Tensor::from_slice(&[0f32], 1, &Device::Cpu)?;
+    begin(&nothing, TrainedEmbedding { table: table.clone(), ids: ids.to_vec() })
 }

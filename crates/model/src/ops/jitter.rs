@@ -3,6 +3,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
+use super::tape::{apply1, Keep};
 use super::{on_values, values};
 use crate::error::Result;
 
@@ -43,7 +44,7 @@ impl CustomOp1 for Jitter {
 /// `x` with noise drawn from `seed`; `x` itself without noise.
 pub fn jitter(x: &Tensor, noise: f32, seed: u64) -> Result<Tensor> {
     match noise > 0.0 {
-        true => Ok(x.apply_op1(Jitter { noise, seed })?),
+        true => apply1(x, Jitter { noise, seed }, Keep::Nothing),
         false => Ok(x.clone()),
     }
 }

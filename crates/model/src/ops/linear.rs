@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
+use super::tape::{apply1, tracked, Keep};
 use super::{flat_dims, kernel_error, model_error, on_values, values};
 use crate::error::{ModelError, Result};
 use crate::weight::Weight;
@@ -76,8 +77,8 @@ pub fn linear_of_rounded(x: &Tensor, weight: &Weight, master: &Weight) -> Result
     if width != in_features {
         return Err(ModelError::input(format!("found vectors of width {width}, expected {in_features}")));
     }
-    match x.track_op() {
-        true => Ok(x.apply_op1(TrainedLinear { weight: weight.clone(), master: master.clone() })?),
+    match tracked(x) {
+        true => apply1(x, TrainedLinear { weight: weight.clone(), master: master.clone() }, Keep::Inputs),
         false => Ok(x.apply_op1_no_bwd(&Linear { weight, tokens, out_features })?),
     }
 }

@@ -1,34 +1,36 @@
-//! Kernels as candle custom ops: one file each, with its forward and its backward pass. An op on a tensor that candle
-//! tracks keeps what its way back needs; gradients of weights are added where the weight is (`training::Trainable`), those
-//! of activations go through candle's graph. Activations are flat, `[tokens, width]`, float32 and contiguous; rows of a batch may differ in length.
+//! Kernels as candle custom ops: one file each, with its forward and its backward pass. An op on a tensor that is
+//! tracked (`tape`) keeps what its way back needs; gradients of weights are added where the weight is
+//! (`training::Trainable`), those of activations go back along the tape. Activations are flat, `[tokens, width]`, float32 and contiguous; rows of a batch may differ in length.
 
 mod add;
 mod attention;
 mod attention_training;
 mod bias;
+mod columns;
 mod dropout;
 mod embedding;
 mod jitter;
 mod linear;
 mod rms_norm;
 mod round;
-mod seed;
 mod sparse;
 mod sparse_training;
+mod tape;
 
 pub use add::add;
 pub use attention::{attention, attention_weights, cached_attention, CachedRow, RowSpan};
 pub use attention_training::trained_attention;
 pub use bias::add_bias;
+pub use columns::columns;
 pub use dropout::dropout;
 pub use embedding::{embedding, trained_embedding};
 pub use jitter::jitter;
 pub use linear::{linear, linear_of_rounded};
 pub use rms_norm::rms_norm;
 pub use round::round;
-pub use seed::seed;
 pub use sparse::{feed_forward, sparse_feed_forward};
 pub use sparse_training::{trained_feed_forward, trained_sparse_feed_forward};
+pub use tape::{apply1, apply3, record, recording, track, tracked, values_of, Keep};
 
 use candle_core::{CpuStorage, Layout, Storage, Tensor};
 

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
+use super::tape::{apply1, tracked, Keep};
 use super::{flat_dims, kernel_error, model_error, on_values, values};
 use crate::error::Result;
 use crate::weight::Weight;
@@ -69,8 +70,8 @@ impl CustomOp1 for TrainedRmsNorm {
 /// Normalises each of `x`'s rows `[tokens, width]` by `weight` `[width]`.
 pub fn rms_norm(x: &Tensor, weight: &Weight, eps: f32) -> Result<Tensor> {
     flat_dims(x)?;
-    match x.track_op() {
-        true => Ok(x.apply_op1(TrainedRmsNorm { weight: weight.clone(), eps })?),
+    match tracked(x) {
+        true => apply1(x, TrainedRmsNorm { weight: weight.clone(), eps }, Keep::Inputs),
         false => Ok(x.apply_op1_no_bwd(&RmsNorm { weight: weight.as_f32()?, eps })?),
     }
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
+use super::tape::{apply1, Keep};
 use super::values;
 use crate::config::RouterDtype;
 use crate::error::Result;
@@ -31,7 +32,6 @@ impl CustomOp1 for Round {
 pub fn round(x: &Tensor, dtype: RouterDtype) -> Result<Tensor> {
     match dtype {
         RouterDtype::Float32 => Ok(x.clone()),
-        _ if x.track_op() => Ok(x.apply_op1(Round { dtype })?),
-        _ => Ok(x.apply_op1_no_bwd(&Round { dtype })?),
+        _ => apply1(x, Round { dtype }, Keep::Nothing),
     }
 }

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
 use switch_kernels::training::{Dropout, FeedForwardPart};
 use switch_kernels::{ExpertWeights, KernelError, Routes};
 
+use super::tape::{apply1, apply2, Keep};
 use super::{flat_dims, kernel_error, model_error, on_values, values};
 use crate::config::FeedForwardActivation;
 use crate::error::{ModelError, Result};
@@ -105,7 +106,7 @@ pub fn trained_feed_forward(
     dropout: Dropout,
 ) -> Result<Tensor> {
     flat_dims(x)?;
-    Ok(x.apply_op1(TrainedDense { weights: weights.clone(), act, dropout, hidden: Mutex::default() })?)
+    apply1(x, TrainedDense { weights: weights.clone(), act, dropout, hidden: Mutex::default() }, Keep::Inputs)
 }
 
 struct TrainedSparse {
@@ -224,5 +225,5 @@ pub fn trained_sparse_feed_forward(
     flat_dims(x)?;
     let op =
         TrainedSparse { bank: Arc::clone(bank), layer, routes: routes.clone(), act, dropout, hidden: Mutex::default() };
-    Ok(x.apply_op2(logits, op)?)
+    apply2(x, logits, op, Keep::InputsAndResult)
 }

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Shape, Tensor, Var};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Shape, Tensor};
 
 use super::pass::TrainingPass;
 use crate::config::SwitchTransformersConfig;
@@ -67,20 +67,24 @@ impl Again {
 
     /// Gradients of the inputs, from that of the result.
     fn backward(&self, inputs: &[&Tensor], gradient: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let vars = inputs.iter().map(|x| Var::from_tensor(x)).collect::<candle_core::Result<Vec<_>>>()?;
-        let key_values = match vars.as_slice() {
-            [_, keys, values] => {
-                Some(CrossKeyValues { keys: keys.as_tensor().clone(), values: values.as_tensor().clone() })
-            }
+        let key_values = match inputs {
+            [_, keys, values] => Some(CrossKeyValues { keys: (*keys).clone(), values: (*values).clone() }),
             _ => None,
         };
-        let x = vars.first().ok_or_else(|| ModelError::internal("a block without input"))?;
+        let x = *inputs.first().ok_or_else(|| ModelError::internal("a block without input"))?;
         let mut trace = Trace { want_router_logits: true, ..Trace::default() };
-        let y = self.run(x.as_tensor(), key_values, &mut trace)?;
-        let result = side_by_side(&y, &trace)?;
-        let gradient = ops::on_values(gradient, |values| Ok(values.to_vec()))?;
-        let mut gradients = ops::seed(&result, gradient)?.backward()?;
-        Ok(vars.iter().map(|var| gradients.remove(var.as_tensor())).collect())
+        let (y, tape) = ops::record(|| {
+            inputs.iter().for_each(|x| ops::track(x));
+            self.run(x, key_values, &mut trace)
+        })?;
+        let width = y.dim(1)?;
+        let mut seeds = Vec::new();
+        if let Some(logits) = trace.router_logits.last() {
+            let part = ops::columns(gradient, width, logits.dim(1)?)?;
+            seeds.push((logits, ops::values_of(&part)?));
+        }
+        seeds.push((&y, ops::values_of(&ops::columns(gradient, 0, width)?)?));
+        tape.backward(seeds, inputs)
     }
 }
 
@@ -154,17 +158,23 @@ pub fn checkpointed(
         pass,
         found: Mutex::default(),
     };
-    let untracked = own.map(|kv| CrossKeyValues { keys: kv.keys.detach(), values: kv.values.detach() });
     let mut inner = Trace { want_router_logits: true, want_routes: true, ..Trace::default() };
-    let y = again.run(&x.detach(), untracked, &mut inner)?;
+    // Of the first run nothing is kept but its result; it is recorded so that both runs go through the same kernels.
+    let (y, _) = ops::record(|| {
+        ops::track(x);
+        again.run(x, own.cloned(), &mut inner)
+    })?;
     *again.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(side_by_side(&y, &inner)?);
     let width = y.dim(1)?;
     let result = match own {
-        Some(kv) => x.apply_op3(&kv.keys, &kv.values, again)?,
-        None => x.apply_op1(again)?,
+        Some(kv) => ops::apply3(x, &kv.keys, &kv.values, again, ops::Keep::Inputs)?,
+        None => ops::apply1(x, again, ops::Keep::Inputs)?,
     };
     if let (Some(logits), Some(routes)) = (inner.router_logits.last(), inner.routes.last()) {
-        trace.router(&result.narrow(1, width, logits.dim(1)?)?.contiguous()?, routes);
+        trace.router(&ops::columns(&result, width, logits.dim(1)?)?, routes);
     }
-    Ok(result.narrow(1, 0, width)?.contiguous()?)
+    match result.dim(1)? == width {
+        true => Ok(result),
+        false => ops::columns(&result, 0, width),
+    }
 }

@@ -3,7 +3,7 @@
 //! The head and the cross entropy are taken together, a few tokens at a time, with their gradient: the logits of a batch
 //! (1024 tokens by 32128 words are 131 MB, and as much again for their gradient) never exist.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::Tensor;
 use serde::Serialize;
 use switch_kernels::training::{linear_backward_input, token_loss, TokenLossOptions, TokenLossSums};
 use switch_kernels::{linear_with, Routes};
@@ -71,21 +71,12 @@ fn trace() -> Trace {
     Trace { want_router_logits: true, want_routes: true, ..Trace::default() }
 }
 
-fn forward(
-    model: &SwitchTransformers,
-    batch: &TrainingBatch,
-    pass: &TrainingPass,
-    root: Option<&Tensor>,
-) -> Result<Passed> {
+fn forward(model: &SwitchTransformers, batch: &TrainingBatch, pass: &TrainingPass) -> Result<Passed> {
     let (mut encoder, mut decoder) = (trace(), trace());
-    let tokens = |ids| match root {
-        Some(root) => Tokens::Tracked(ids, root),
-        None => Tokens::Ids(ids),
-    };
-    let states = model.encode_in(Some(pass), tokens(&batch.input_ids), &batch.encoder_rows, &mut encoder)?;
+    let states = model.encode_in(Some(pass), Tokens::Ids(&batch.input_ids), &batch.encoder_rows, &mut encoder)?;
     let hidden = model.decode_in(
         Some(pass),
-        tokens(&batch.decoder_input_ids),
+        Tokens::Ids(&batch.decoder_input_ids),
         &batch.decoder_rows,
         &states,
         &batch.encoder_rows,
@@ -98,39 +89,30 @@ impl Training {
     /// Adds the gradients of a batch's loss, times `loss_scale`. Noise is drawn from the seed and `step`.
     pub fn step(&mut self, batch: &TrainingBatch, step: u64, loss_scale: f32) -> Result<StepReport> {
         let pass = self.options.pass(self.model.config(), step);
-        let root = Var::zeros(1, candle_core::DType::F32, &Device::Cpu)?;
-        let passed = forward(&self.model, batch, &pass, Some(root.as_tensor()))?;
+        let (passed, tape) = ops::record(|| forward(&self.model, batch, &pass))?;
         let (mut report, gradient) = self.losses(batch, &passed, Some(loss_scale))?;
         if !report.loss.is_finite() {
             report.non_finite = Some(self.find_non_finite(batch, &pass, &report)?);
             self.clear_gradients();
             return Ok(report);
         }
-        let mut total = ops::seed(&passed.hidden, gradient)?;
-        let coefficients = self.router_coefficients();
-        for (trace, step) in [(&passed.encoder, false), (&passed.decoder, true)] {
-            let batch = batch.encoder_rows.count();
-            let scale = f64::from(loss_scale);
-            let (z, aux) = (coefficients.0 * scale, coefficients.1 * scale);
-            for (logits, gradient) in trace.router_logits.iter().zip(router_loss_gradients(
-                &trace.router_logits,
-                batch,
-                self.sparse_step(step),
-                z,
-                aux,
-            )?) {
-                total = ops::add(&total, &ops::seed(logits, gradient)?)?;
-            }
+        let mut seeds = vec![(&passed.hidden, gradient)];
+        let (z, aux) = self.router_coefficients();
+        let scale = f64::from(loss_scale);
+        let rows = batch.encoder_rows.count();
+        for (trace, decoder) in [(&passed.encoder, false), (&passed.decoder, true)] {
+            let step = self.sparse_step(decoder);
+            let gradients = router_loss_gradients(&trace.router_logits, rows, step, z * scale, aux * scale)?;
+            seeds.extend(trace.router_logits.iter().zip(gradients));
         }
-        drop(passed);
-        total.backward()?;
+        tape.backward(seeds, &[])?;
         Ok(report)
     }
 
     /// A batch's losses, without noise and gradients.
     pub fn evaluate(&self, batch: &TrainingBatch) -> Result<StepReport> {
         let pass = self.options.quiet_pass();
-        let passed = forward(&self.model, batch, &pass, None)?;
+        let passed = forward(&self.model, batch, &pass)?;
         let (mut report, _) = self.losses(batch, &passed, None)?;
         if !report.loss.is_finite() {
             report.non_finite = Some(self.find_non_finite(batch, &pass, &report)?);
@@ -172,7 +154,7 @@ impl Training {
         loss_scale: Option<f32>,
     ) -> Result<(StepReport, Vec<f32>)> {
         let teacher = match &self.teacher {
-            Some(teacher) => Some((teacher, forward(teacher, batch, &self.options.quiet_pass(), None)?.hidden)),
+            Some(teacher) => Some((teacher, forward(teacher, batch, &self.options.quiet_pass())?.hidden)),
             None => None,
         };
         let (sums, gradient) = self.token_losses(batch, &passed.hidden, teacher, loss_scale)?;
