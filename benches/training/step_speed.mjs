@@ -36,7 +36,7 @@ const { values: options } = parseArgs({
   },
 })
 
-/** Losses of the same step may differ by this much of themselves: float32, summed in another order, over a few updates. */
+/** Losses of the same step may differ by this much of themselves: float32, summed in another order, over a few small updates. */
 const TOLERANCE = 1e-3
 
 const CASES = [

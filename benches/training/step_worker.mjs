@@ -31,7 +31,7 @@ async function train({ folder, rows, source, target, steps }) {
     const start = performance.now()
     const usage = process.cpuUsage()
     const { reply } = await handle.call('training_step', { training, step }, batch)
-    await handle.call('training_update', { training, learning_rate: 1e-4, max_grad_norm: 1 })
+    await handle.call('training_update', { training, learning_rate: 1e-6, max_grad_norm: 1 })
     const { user, system } = process.cpuUsage(usage)
     losses.push(reply.loss)
     times.push({ ms: performance.now() - start, cpu: (user + system) / 1000 })

@@ -30,7 +30,7 @@ def train(folder, rows, source, target, steps):
     model.eval()
     vocab = model.config.vocab_size
     batch = {"input_ids": some_ids(rows, source, 1, vocab), "labels": some_ids(rows, target, 2, vocab)}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, weight_decay=0.0)
     losses, times = [], []
     for _ in range(steps):
         start, cpu = time.perf_counter(), time.process_time()

@@ -75,6 +75,29 @@ export interface LoadOptions {
   routing?: RoutingPolicy
 }
 
+/** Where a call spent its time, in milliseconds. */
+export interface Profile {
+  total_ms: number
+  embedding_ms: number
+  /** Projections, scores and values of self- and cross-attention. */
+  attention_ms: number
+  routing_ms: number
+  experts_ms: number
+  /** Dense feed-forward layers. */
+  feed_forward_ms: number
+  head_ms: number
+  /** Processors, drawing, beams. */
+  sampling_ms: number
+  /** Norms, residuals and the rest. */
+  other_ms: number
+  /**
+   * Per sparse layer (the encoder's first) and expert. Experts run together: a layer's time is shared out by the tokens
+   * that each took.
+   */
+  expert_ms: number[][]
+  expert_tokens: number[][]
+}
+
 type Json = Record<string, unknown>
 
 /** Request and reply of every operation. Handles are positive integers, freed by `release`. */
@@ -153,8 +176,9 @@ export interface Operations extends TrainingOperations {
       past_key_values?: number
       use_cache?: boolean
       output_router_logits?: boolean
+      profile?: boolean
     }
-    reply: { past_key_values?: number }
+    reply: { past_key_values?: number; profile?: Profile }
   }
   /** How a model would be written. `max_shard_bytes` splits it. */
   model_save_plan: {
@@ -174,6 +198,7 @@ export interface Operations extends TrainingOperations {
       outputs?: string[]
       pause_at_scores?: boolean
       pause_at_candidates?: boolean
+      profile?: boolean
     }
     reply: { session: number; rows: number }
   }
@@ -211,7 +236,7 @@ export interface Operations extends TrainingOperations {
    * [slots, tokens, d_model], `decoder_attentions.STEP.N`, `cross_attentions.STEP.N` [slots, heads, queries, keys] and
    * `decoder_router_logits.STEP.N` [slots, tokens, experts] (slots: rows × beams; zero where a row had finished).
    */
-  generation_finish: { request: { session: number }; reply: Json }
+  generation_finish: { request: { session: number }; reply: Json & { profile?: Profile } }
   /**
    * Routing alone: tensor `router_logits` [groups, tokens, experts] and optional `padding_mask` [groups, tokens].
    * Out: `expert` and `slot` (int32, -1: dropped or padding), `weight` (float32).

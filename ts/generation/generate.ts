@@ -60,9 +60,11 @@ export async function generate(
       if (streamer !== null && event.tokens.length > 0) await streamer.put(by_row(event, session.rows))
       if (event.done) break
     }
-    const { tensors } = await session.finish()
+    const { reply, tensors } = await session.finish()
     if (streamer !== null) await streamer.end()
-    return to_result(prepared, tensors)
+    const result = to_result(prepared, tensors)
+    if (reply.profile !== undefined && result instanceof GenerateOutput) result.profile = reply.profile
+    return result
   } finally {
     await session.cancel()
   }

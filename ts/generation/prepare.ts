@@ -61,6 +61,8 @@ export interface GenerateExtras {
   tokenizer?: StreamerTokenizer | null
   /** In `stream`, and with `return_dict_in_generate`: which expert took each token at each sparse layer. Default false. */
   output_routes?: boolean | null
+  /** With `return_dict_in_generate`: return `profile`, where the time went. Default false. */
+  profile?: boolean | null
   /** Ends the generation with an `AbortError` within one step. */
   signal?: AbortSignal | null
 }
@@ -85,6 +87,8 @@ export interface PreparedGeneration {
   prompt: number[][]
   /** Whether an object is to be returned. */
   return_dict: boolean
+  /** Whether it is to say where the time went. */
+  profile: boolean
   processors: LogitsProcessorList | null
   criteria: StoppingCriteriaList | null
   streamer: BaseStreamer | null
@@ -107,6 +111,7 @@ const EXTRAS = [
   'logits_processor',
   'tokenizer',
   'output_routes',
+  'profile',
   'signal',
 ] as const
 
@@ -190,6 +195,7 @@ export function prepare_generation(
     recorded: [...steps, ...recorded],
     prompt,
     return_dict,
+    profile: asked('profile', extras.profile),
     processors: processors.length > 0 ? processors : null,
     criteria: criteria.length > 0 ? criteria : null,
     streamer,

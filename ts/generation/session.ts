@@ -52,6 +52,7 @@ export class GenerationSession {
         model: host.handle.id,
         options: prepared.options,
         outputs: prepared.outputs,
+        ...(prepared.profile && { profile: true }),
         ...(prepared.processors !== null && { pause_at_scores: true }),
         ...(prepared.criteria !== null && { pause_at_candidates: true }),
       },
@@ -84,7 +85,7 @@ export class GenerationSession {
   }
 
   /** The result. The session is gone afterwards. */
-  async finish(): Promise<{ reply: Record<string, unknown>; tensors: WireTensor[] }> {
+  async finish(): Promise<{ reply: Operations['generation_finish']['reply']; tensors: WireTensor[] }> {
     throw_if_aborted(this.#prepared.signal)
     const answer = await this.#handle.call('generation_finish', { session: this.#handle.id })
     this.#handle.forget()

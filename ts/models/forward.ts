@@ -34,6 +34,8 @@ export interface EncoderInputs {
   output_router_logits?: boolean | null
   /** Return which expert took each token in every sparse layer. Default false. */
   output_routes?: boolean | null
+  /** Return `profile`: where the time went. Default false. */
+  profile?: boolean | null
   /** Outputs are always objects; false is refused. */
   return_dict?: boolean | null
 }
@@ -70,6 +72,7 @@ const ENCODER_NAMES = [
   'output_attentions',
   'output_router_logits',
   'output_routes',
+  'profile',
   'return_dict',
 ]
 const DECODER_NAMES = [
@@ -110,6 +113,7 @@ export function prepare_forward(
   const encoder = past === undefined ? encoder_tensors(tensors, inputs) : undefined
   if (parts.decoder) decoder_tensors(tensors, inputs, encoder, past !== undefined, parts.head)
   const use_cache = parts.decoder && flag('use_cache', inputs.use_cache, past !== undefined)
+  const profile = flag('profile', inputs.profile, false)
   const output_router_logits = flag('output_router_logits', inputs.output_router_logits, false)
   return {
     request: {
@@ -117,6 +121,7 @@ export function prepare_forward(
       ...(past !== undefined && { past_key_values: past.id_in(handle.backend) }),
       ...(use_cache && { use_cache }),
       ...(output_router_logits && { output_router_logits }),
+      ...(profile && { profile }),
     },
     tensors: tensors.tensors,
     ...(past !== undefined && { past_key_values: past }),

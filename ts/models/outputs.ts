@@ -1,12 +1,14 @@
 /** What models return, under the reference's names. A field is there if it was asked for, or always comes. */
 
-import type { WireTensor } from '../backend/contract.js'
+import type { Profile, WireTensor } from '../backend/contract.js'
 import { numbered, unwire_all } from '../backend/wire.js'
 import type { Tensor } from '../tensor.js'
 import type { PastKeyValues } from './past_key_values.js'
 
 /** The base of all outputs. */
 export class ModelOutput {
+  /** With `profile: true`: where the time went. */
+  declare profile?: Profile
   /** `Object.entries` without what is missing. */
   to_tuple(): unknown[] {
     return Object.values(this).filter((value) => value !== undefined)

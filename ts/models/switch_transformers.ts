@@ -36,6 +36,7 @@ export abstract class SwitchTransformersPreTrainedModel<Inputs, Output> extends 
     const { request, tensors, past_key_values } = prepare_forward(parts, this.config, this.handle, inputs)
     const answer = await this.handle.call('model_forward', { model, ...request }, tensors)
     fill_output(output, request.outputs, answer.tensors)
+    if (answer.reply.profile !== undefined) output.profile = answer.reply.profile
     const cache = returned_cache(this.handle, past_key_values, answer.reply)
     return cache === undefined ? output : Object.assign(output, { past_key_values: cache })
   }

@@ -11,6 +11,7 @@ use crate::error::{ModelError, Result};
 use crate::layers::{CrossKeyValues, CrossRows, ExpertBank, Router, SparseMlp};
 use crate::ops;
 use crate::parameters::{Architecture, Parameters};
+use crate::profile::{measure, Part};
 use crate::routing::RoutingPolicy;
 use crate::rows::Rows;
 use crate::stack::{CachedPass, Stack};
@@ -109,6 +110,10 @@ impl SwitchTransformers {
     }
 
     fn embed(&self, tokens: Tokens<'_>, table: &Weight) -> Result<Tensor> {
+        measure(Part::Embedding, || self.embedded(tokens, table))
+    }
+
+    fn embedded(&self, tokens: Tokens<'_>, table: &Weight) -> Result<Tensor> {
         match tokens {
             Tokens::Ids(ids) if ops::recording() => ops::trained_embedding(table, ids),
             Tokens::Ids(ids) => ops::embedding(table, ids),
@@ -205,7 +210,7 @@ impl SwitchTransformers {
             let message = format!("found encoder states of width {width}, expected {}", self.config.d_model);
             return Err(ModelError::input(message));
         }
-        self.decoder()?.cross_key_values(encoder_hidden_states)
+        measure(Part::Attention, || self.decoder()?.cross_key_values(encoder_hidden_states))
     }
 
     /// An empty cache with one slot per entry of `row_of_slot`, which names the encoder row it reads.
@@ -271,10 +276,10 @@ impl SwitchTransformers {
     /// Vocabulary logits `[tokens, vocab_size]` of decoder outputs. Tied heads scale by `d_model^-0.5` first.
     pub fn logits(&self, decoder_output: &Tensor) -> Result<Tensor> {
         let head = self.sequence("head")?.head.as_ref().ok_or_else(|| self.lacks("head"))?;
-        match self.config.tie_word_embeddings {
+        measure(Part::Head, || match self.config.tie_word_embeddings {
             true => ops::linear(&(decoder_output * (self.config.d_model as f64).powf(-0.5))?, head),
             false => ops::linear(decoder_output, head),
-        }
+        })
     }
 
     /// `SwitchTransformersTop1Router` or `SwitchTransformersSparseMLP` on `x` `[tokens, d_model]`: the sparse layer's

@@ -4,7 +4,7 @@ use candle_core::Tensor as Candle;
 use serde::Deserialize;
 use serde_json::json;
 use switch_model::{
-    batched, cross_entropy, router_losses, token_log_probs, Architecture, DecoderCache, ModelError, Rows,
+    batched, cross_entropy, router_losses, token_log_probs, Architecture, DecoderCache, ModelError, Profile, Rows,
     SwitchTransformers, Tokens, Trace, IGNORE_INDEX,
 };
 
@@ -26,6 +26,9 @@ struct Forward {
     /// Adds the routers' losses to `loss`, as in the reference.
     #[serde(default)]
     output_router_logits: bool,
+    /// Tells where the time went.
+    #[serde(default)]
+    profile: bool,
 }
 
 const INPUTS: &[&str] = &[
@@ -73,11 +76,20 @@ pub fn forward(call: Call<'_>) -> Result<Reply, Failure> {
     }
     let model = handles::model(request.model)?;
     let pass = Pass { model: &model, request: &request, tensors: &call.tensors, out: Vec::new() };
-    match model.architecture() {
+    let run = || match model.architecture() {
         Architecture::Router | Architecture::SparseMlp => pass.module(),
         Architecture::Encoder => pass.encoder_only(),
         Architecture::Model | Architecture::ConditionalGeneration => pass.sequence(),
+    };
+    if !request.profile {
+        return run();
     }
+    let mut profile = Profile::default();
+    let mut reply = profile.record(crate::now_ms, run)?;
+    let mut json: serde_json::Value = serde_json::from_str(&reply.json).unwrap_or_default();
+    json["profile"] = json!(profile);
+    reply.json = json.to_string();
+    Ok(reply)
 }
 
 struct Pass<'a> {

@@ -6,7 +6,7 @@ mod session;
 use serde::Deserialize;
 use serde_json::{json, Value};
 use switch_generation::{GenerationError, GenerationOptions, GenerationResult, RowInput, Session};
-use switch_model::{Rows, SwitchTransformers, Tokens};
+use switch_model::{Profile, Rows, SwitchTransformers, Tokens};
 
 use super::{reply, Call};
 use crate::failure::Failure;
@@ -36,6 +36,9 @@ struct Start {
     pause_at_scores: bool,
     #[serde(default)]
     pause_at_candidates: bool,
+    /// Tells where the time went, when the session is finished.
+    #[serde(default)]
+    profile: bool,
 }
 
 const INPUTS: &[&str] = &["input_ids", "inputs_embeds", "encoder_hidden_states", "attention_mask", "decoder_input_ids"];
@@ -54,7 +57,8 @@ pub fn start(call: Call<'_>) -> Result<Reply, Failure> {
     let vocab_size = model.config().vocab_size;
     let options = GenerationOptions::from_json(&request.options, vocab_size)?;
     let mut records = Records::new(request.outputs);
-    let input = encoder_input(&model, &call.tensors, &options, &mut records)?;
+    let mut profile = request.profile.then(Profile::default);
+    let input = recorded(&mut profile, || encoder_input(&model, &call.tensors, &options, &mut records))?;
     let rows = row_inputs(&call.tensors, &input, vocab_size)?;
     let longest = rows.iter().map(|r| options.length_limit(r.decoder_ids.len().max(1))).max().unwrap_or(0);
     let slots_per_row = options.slots_per_row();
@@ -65,12 +69,21 @@ pub fn start(call: Call<'_>) -> Result<Reply, Failure> {
     records.set_slots(rows.len() * slots_per_row);
     let row_of_slot: Vec<usize> = (0..rows.len()).flat_map(|row| std::iter::repeat_n(row, slots_per_row)).collect();
     let session = Session::new(options, vocab_size, rows, 0, crate::now_ms())?;
-    let cache = model.cache(&input.states, input.rows, row_of_slot, longest)?;
+    let cache = recorded(&mut profile, || model.cache(&input.states, input.rows, row_of_slot, longest))?;
     let output_rows = session.output_rows();
     let steps = ModelSteps::new(model, cache, records);
-    let session = GenerationSession::new(session, steps, request.pause_at_scores, request.pause_at_candidates);
+    let pauses = (request.pause_at_scores, request.pause_at_candidates);
+    let session = GenerationSession::new(session, steps, pauses, profile);
     let handle = handles::insert(Object::Session(Box::new(session)), Some(request.model))?;
     Ok(reply(json!({ "session": handle, "rows": output_rows })))
+}
+
+/// Runs `f`, in the profile if there is one.
+fn recorded<T>(profile: &mut Option<Profile>, f: impl FnOnce() -> T) -> T {
+    match profile {
+        Some(profile) => profile.record(crate::now_ms, f),
+        None => f(),
+    }
 }
 
 struct EncoderInput {
@@ -234,7 +247,7 @@ struct Finish {
 pub fn finish(call: Call<'_>) -> Result<Reply, Failure> {
     let request: Finish = parse("generation_finish", call.request)?;
     let (session, _) = take(request.session)?;
-    let (session, steps) = session.into_parts();
+    let (session, steps, profile) = session.into_parts();
     let vocab_size = steps.vocab_size();
     let result = session.finish();
     let mut tensors = sequences(&result);
@@ -255,7 +268,11 @@ pub fn finish(call: Call<'_>) -> Result<Reply, Failure> {
         tensors.push(Tensor::from_i32("beam_indices", &[indices.len(), width], &indices.concat()));
     }
     tensors.extend(steps.into_records().into_tensors(&result)?);
-    Ok(Reply { json: json!({ "steps": result.steps, "lengths": result.lengths }).to_string(), tensors })
+    let mut answer = json!({ "steps": result.steps, "lengths": result.lengths });
+    if let Some(profile) = profile {
+        answer["profile"] = json!(profile);
+    }
+    Ok(Reply { json: answer.to_string(), tensors })
 }
 
 fn sequences(result: &GenerationResult) -> Vec<Tensor> {

@@ -12,6 +12,7 @@ use crate::config::SwitchTransformersConfig;
 use crate::error::{ModelError, Result};
 use crate::ops;
 use crate::parameters::Parameters;
+use crate::profile::{measure, Part};
 use crate::routing::RoutingPolicy;
 use crate::rows::Rows;
 use crate::trace::Trace;
@@ -97,18 +98,18 @@ impl Block {
         let noise = |site| training.map_or(Dropout::NONE, |layer| layer.dropout(site));
         let normed = ops::rms_norm(x, &self.self_norm, self.eps)?;
         let record = trace.want_attentions.then_some(&mut trace.attentions);
-        let attended = match cache {
+        let attended = measure(Part::Attention, || match cache {
             Some((cache, segments)) => {
                 let caches =
                     cache.layers.get_mut(layer).ok_or_else(|| ModelError::internal("the cache lacks a layer"))?;
                 let held = HeldLayer { segments, caches, masks: &cache.masks };
-                self.self_attention.cached(&normed, input.rows, held, input.bias, record)?
+                self.self_attention.cached(&normed, input.rows, held, input.bias, record)
             }
             None => {
                 let (causal, dropout) = (input.cross.is_some(), noise(Site::SelfProbabilities));
-                self.self_attention.forward(&normed, input.rows, causal, input.bias, dropout, record)?
+                self.self_attention.forward(&normed, input.rows, causal, input.bias, dropout, record)
             }
-        };
+        })?;
         let mut x = ops::add(x, &ops::dropout(&attended, noise(Site::SelfAttention))?)?;
         if let (Some((attention, norm)), Some((rows, key_values))) = (&self.cross, &input.cross) {
             let normed = ops::rms_norm(&x, norm, self.eps)?;
@@ -116,12 +117,15 @@ impl Block {
                 key_values.get(layer).ok_or_else(|| ModelError::internal("cross-attention lacks a layer"))?;
             let record = trace.want_cross_attentions.then_some(&mut trace.cross_attentions);
             let dropout = noise(Site::CrossProbabilities);
-            let attended = attention.cross(&normed, input.rows, rows, key_values, dropout, record)?;
+            let attended =
+                measure(Part::Attention, || attention.cross(&normed, input.rows, rows, key_values, dropout, record))?;
             x = ops::add(&x, &ops::dropout(&attended, noise(Site::CrossAttention))?)?;
         }
         let normed = ops::rms_norm(&x, &self.mlp_norm, self.eps)?;
         let y = match (&self.mlp, training) {
-            (Mlp::Dense(weights), None) => ops::feed_forward(&normed, weights, input.config.activation)?,
+            (Mlp::Dense(weights), None) => {
+                measure(Part::FeedForward, || ops::feed_forward(&normed, weights, input.config.activation))?
+            }
             (Mlp::Dense(weights), Some(_)) => {
                 ops::trained_feed_forward(&normed, weights, input.config.activation, noise(Site::Hidden))?
             }

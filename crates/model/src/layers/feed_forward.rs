@@ -11,6 +11,7 @@ use crate::config::SwitchTransformersConfig;
 use crate::error::{ModelError, Result};
 use crate::ops;
 use crate::parameters::Parameters;
+use crate::profile::{measure, measure_experts, Part};
 use crate::routing::RoutingPolicy;
 use crate::rows::Rows;
 use crate::trace::Trace;
@@ -116,9 +117,12 @@ impl SparseMlp {
         trace: &mut Trace,
     ) -> Result<Tensor> {
         let Some(layer) = training else {
-            let (logits, routes) = self.router.forward(x, rows, config, policy, config.router_dtype)?;
+            let (logits, routes) =
+                measure(Part::Routing, || self.router.forward(x, rows, config, policy, config.router_dtype))?;
             trace.router(&logits, &routes);
-            return ops::sparse_feed_forward(x, bank, self.layer, &routes, config.activation);
+            return measure_experts(self.layer, config.num_experts, &routes.expert, || {
+                ops::sparse_feed_forward(x, bank, self.layer, &routes, config.activation)
+            });
         };
         let dtype = layer.pass.router_dtype.unwrap_or(config.router_dtype);
         let input = ops::jitter(x, layer.pass.router_jitter_noise, layer.seed(Site::Router))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use switch_generation::{GenerationError, Session, StepInput, StepModel, StepReport};
-use switch_model::{select, DecoderCache, ModelError, SwitchTransformers, Tokens};
+use switch_model::{measure, select, DecoderCache, ModelError, Part, Profile, SwitchTransformers, Tokens};
 
 use super::{invalid, records::Records};
 use crate::failure::Failure;
@@ -43,20 +43,30 @@ pub struct GenerationSession {
     /// Whether the host sees every continuation before it is settled.
     pause_at_candidates: bool,
     paused: Paused,
+    profile: Option<Profile>,
 }
 
 impl GenerationSession {
-    pub fn new(session: Session, steps: ModelSteps, pause_at_scores: bool, pause_at_candidates: bool) -> Self {
-        Self { session, steps, pause_at_scores, pause_at_candidates, paused: Paused::No }
+    /// `pauses`: at scores, and at candidates.
+    pub fn new(session: Session, steps: ModelSteps, pauses: (bool, bool), profile: Option<Profile>) -> Self {
+        let (pause_at_scores, pause_at_candidates) = pauses;
+        Self { session, steps, pause_at_scores, pause_at_candidates, paused: Paused::No, profile }
     }
 
-    pub fn into_parts(self) -> (Session, ModelSteps) {
-        (self.session, self.steps)
+    pub fn into_parts(self) -> (Session, ModelSteps, Option<Profile>) {
+        (self.session, self.steps, self.profile)
     }
 
     /// Up to `max_steps` steps, or until `max_ms` have passed. A session with pauses goes on to the next one, and
     /// returns after every settled step, so that rows can be stopped before the next begins.
     pub fn advance(&mut self, call: Advance) -> Result<Reply, Failure> {
+        let mut profile = self.profile.take();
+        let result = super::recorded(&mut profile, || measure(Part::Sampling, || self.run(call)));
+        self.profile = profile;
+        result
+    }
+
+    fn run(&mut self, call: Advance) -> Result<Reply, Failure> {
         if self.pause_at_scores || self.pause_at_candidates {
             return self.run_to_pause(call);
         }
@@ -209,6 +219,10 @@ impl ModelSteps {
 
     /// Feeds the tokens: the decoder's output of every token, and which of them are each input's last.
     fn decode(&mut self, inputs: &[StepInput<'_>]) -> Result<(candle_core::Tensor, Vec<usize>), GenerationError> {
+        measure(Part::Other, || self.decoded(inputs))
+    }
+
+    fn decoded(&mut self, inputs: &[StepInput<'_>]) -> Result<(candle_core::Tensor, Vec<usize>), GenerationError> {
         let tokens: Vec<u32> = inputs.iter().flat_map(|input| input.tokens.iter().copied()).collect();
         let segments: Vec<(usize, usize)> = inputs.iter().map(|input| (input.slot, input.tokens.len())).collect();
         let mut last = Vec::with_capacity(inputs.len());
