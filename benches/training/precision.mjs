@@ -20,6 +20,7 @@ const { values } = parseArgs({
   options: {
     steps: { type: 'string', default: '500' },
     'batch-size': { type: 'string', default: '32' },
+    config: { type: 'string', default: 'small' },
     json: { type: 'boolean' },
   },
 })
@@ -32,7 +33,7 @@ const tokenizer = await make_tokenizer(
 )
 
 async function losses(args) {
-  const model = await SwitchTransformersForConditionalGeneration.from_config(training_config('small', tokenizer.len), {
+  const model = await SwitchTransformersForConditionalGeneration.from_config(training_config(values.config, tokenizer.len), {
     seed: 1,
     backend: 'native',
   })
