@@ -18,22 +18,30 @@ import {
   Trainer,
   training_config,
 } from 'switch-transformers'
-import { load_pairs, TOKENIZER } from './pairs.mjs'
+import { generator } from './pairs.mjs'
 
 const { values } = parseArgs({
-  options: { steps: { type: 'string', default: '300' }, json: { type: 'boolean' }, report: { type: 'string' } },
+  options: {
+    steps: { type: 'string', default: '300' },
+    coefficient: { type: 'string', default: '0.01' },
+    json: { type: 'boolean' },
+    report: { type: 'string' },
+  },
 })
 const steps = Number(values.steps)
 const WINDOW = 20
 const SHARE = 0.9
 
 const folder = mkdtempSync(join(tmpdir(), 'balance-'))
-const pairs = await load_pairs(4000)
-const tokenizer = await make_tokenizer(
-  pairs.flatMap(({ source, target }) => [source, target]),
-  TOKENIZER,
-)
-const config = training_config('small', tokenizer.len)
+// Sequences of 32 words of 256, each as frequent as any other: nothing but the router decides about the load.
+const random = generator(1)
+const words = Array.from({ length: 256 }, (_, i) => String.fromCodePoint(0x4e00 + i))
+const pairs = Array.from({ length: 4000 }, () => {
+  const text = Array.from({ length: 32 }, () => words[Math.floor(random() * words.length)])
+  return { source: text.join(''), target: text.slice(0, 8).reverse().join('') }
+})
+const tokenizer = await make_tokenizer(words, { type: 'pattern', pattern: '.', model_max_length: 64 })
+const config = training_config('tiny', tokenizer.len)
 const load = () => SwitchTransformersForConditionalGeneration.from_pretrained(folder, { backend: 'native' })
 
 /** Changes float32 values of one tensor of the saved file in place. */
@@ -69,29 +77,38 @@ async function shares() {
 }
 
 async function make_start() {
-  const model = await SwitchTransformersForConditionalGeneration.from_config(config, { seed: 1, backend: 'native' })
+  const model = await SwitchTransformersForConditionalGeneration.from_config(config, {
+    seed: 1,
+    // The paper's: the reference's is ten times as large, and its router so sure that no gradient moves it.
+    initializer: 'paper',
+    backend: 'native',
+  })
   await model.save_pretrained(folder, { dtype: 'float32' })
   const names = Object.keys(await model.state_dict()).filter((name) =>
     /^encoder.*router\.classifier\.weight$/.test(name),
   )
   await model.dispose()
   change('shared.weight', (values, [rows, width]) => {
-    for (let row = 0; row < rows; row++) values[row * width] = 3
+    const scale = Math.sqrt(values.reduce((sum, value) => sum + value * value, 0) / values.length)
+    for (let row = 0; row < rows; row++) values[row * width] = 8 * scale
   })
   // One layer after another: what a layer gets depends on those before it.
   for (const [layer, name] of names.entries()) {
-    let [low, high] = [0, 64]
+    let [low, high] = [0, 256]
     const original = new Float32Array(config.d_model * config.num_experts)
     change(name, (values) => original.set(values))
-    for (let round = 0; round < 12; round++) {
-      const middle = (low + high) / 2
+    const add = (amount) =>
       change(name, (values) => {
         values.set(original)
-        values[0] += middle
+        values[0] += amount
       })
+    for (let round = 0; round < 14; round++) {
+      const middle = (low + high) / 2
+      add(middle)
       if ((await shares())[layer] < SHARE) low = middle
       else high = middle
     }
+    add(high)
   }
   return shares()
 }
@@ -137,9 +154,13 @@ function variation(load) {
 
 try {
   const start = await make_start()
-  const runs = { 0.01: await train(0.01), 0: await train(0) }
-  const last = (coefficient) => runs[coefficient].at(-1)
-  const result = { steps, start_share_of_first_expert: start, with_loss: last(0.01), without_loss: last(0) }
+  const runs = { with_loss: await train(Number(values.coefficient)), without_loss: await train(0) }
+  const result = {
+    steps,
+    start_share_of_first_expert: start,
+    with_loss: runs.with_loss.at(-1),
+    without_loss: runs.without_loss.at(-1),
+  }
   console.log(values.json ? JSON.stringify({ ...result, runs }) : JSON.stringify(result, null, 2))
 } finally {
   rmSync(folder, { recursive: true, force: true })

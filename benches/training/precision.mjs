@@ -33,10 +33,13 @@ const tokenizer = await make_tokenizer(
 )
 
 async function losses(args) {
-  const model = await SwitchTransformersForConditionalGeneration.from_config(training_config(values.config, tokenizer.len), {
-    seed: 1,
-    backend: 'native',
-  })
+  const model = await SwitchTransformersForConditionalGeneration.from_config(
+    training_config(values.config, tokenizer.len),
+    {
+      seed: 1,
+      backend: 'native',
+    },
+  )
   const found = []
   const trainer = new Trainer({
     model,
