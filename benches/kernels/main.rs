@@ -8,6 +8,7 @@ mod layers;
 mod machine;
 mod products;
 mod training;
+mod quantised;
 
 use switch_kernels::{isa, parallel};
 
@@ -19,6 +20,7 @@ fn main() {
         machine::print_limits();
     }
     products::run(&wanted);
+    quantised::run(&wanted);
     layers::run(&wanted);
     training::run(&wanted);
 }

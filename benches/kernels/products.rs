@@ -20,7 +20,7 @@ pub fn check(name: &str, found: &[f32], expected: &[f32]) {
     check_to(name, found, expected, 2e-6);
 }
 
-fn check_to(name: &str, found: &[f32], expected: &[f32], tolerance: f64) {
+pub fn check_to(name: &str, found: &[f32], expected: &[f32], tolerance: f64) {
     let square = |x: f64| x * x;
     let error: f64 = found.iter().zip(expected).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
     let norm: f64 = expected.iter().map(|&b| square(f64::from(b))).sum();
@@ -94,6 +94,6 @@ fn product(name: &str, precision: Precision, n: usize, w: Matrix<'_>) {
     check_to(name, &found, &reference::linear(&x, n, part), tolerance);
     let time = clock::best(|| linear_with(precision, &x, n, w, &mut y).expect("shapes"));
     let flops = 2e-9 * (n * w.rows * w.cols) as f64;
-    let bytes = 1e-9 * (w.values.len() * w.values.element_bytes()) as f64;
+    let bytes = 1e-9 * w.values.bytes() as f64;
     println!("{name:36} {:8.1} GFLOP/s  {:7.1} GB/s of weights  {:9.1} us", flops / time, bytes / time, time * 1e6);
 }

@@ -52,7 +52,10 @@ export type Architecture =
   | 'SwitchTransformersTop1Router'
   | 'SwitchTransformersSparseMLP'
 
-export type Dtype = 'auto' | 'float32' | 'bfloat16' | 'float16'
+export type FloatDtype = 'auto' | 'float32' | 'bfloat16' | 'float16'
+
+/** What weights are kept as. `mixed`: feed-forward layers in int4, attention, embedding and head in int8. */
+export type Dtype = FloatDtype | 'int8' | 'int4' | 'mixed'
 
 /** How tokens are given to experts. `reference`: capacity counted per row over the current call, as transformers does. */
 export type RoutingPolicy =

@@ -8,7 +8,9 @@ export interface BackendFlags {
   device?: string
 }
 
-export const DTYPES = ['auto', 'float32', 'bfloat16', 'float16'] as const
+export const FLOAT_DTYPES = ['auto', 'float32', 'bfloat16', 'float16'] as const
+export const QUANTISED_DTYPES = ['int8', 'int4', 'mixed'] as const
+export const DTYPES = [...FLOAT_DTYPES, ...QUANTISED_DTYPES] as const
 
 export function add_backend_flags(command: Command): Command {
   return command
@@ -26,8 +28,8 @@ export function backend_options(flags: BackendFlags): BackendOptions {
   }
 }
 
-export function dtype_flag(fallback?: string): Option {
-  const option = new Option('--dtype <name>', 'what weights are kept as').choices([...DTYPES])
+export function dtype_flag(fallback?: string, choices: readonly string[] = FLOAT_DTYPES): Option {
+  const option = new Option('--dtype <name>', 'what weights are kept as').choices(choices)
   return fallback === undefined ? option : option.default(fallback)
 }
 

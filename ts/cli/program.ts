@@ -6,6 +6,7 @@ import { add_evaluate } from './commands/evaluate.js'
 import { add_generate } from './commands/generate.js'
 import { add_init } from './commands/init.js'
 import { add_inspect } from './commands/inspect.js'
+import { add_quantize } from './commands/quantize.js'
 import { add_train } from './commands/train.js'
 import { add_verify } from './commands/verify.js'
 import { EXIT, failure_of } from './exit.js'
@@ -19,7 +20,7 @@ Environment: SWITCH_BACKEND (native, wasm), SWITCH_DEBUG (stack traces), HF_TOKE
 export async function run(args: readonly string[], terminal: Terminal, debug = false): Promise<number> {
   let exit_code: number = EXIT.ok
   const program = new Command('switch-transformers')
-    .description('Switch Transformers: generate, train, evaluate, inspect, initialise and verify checkpoints')
+    .description('Switch Transformers: generate, train, evaluate, inspect, initialise, quantise and verify checkpoints')
     .version(version)
     .exitOverride()
     .configureOutput({
@@ -35,6 +36,7 @@ export async function run(args: readonly string[], terminal: Terminal, debug = f
   add_init(program, terminal)
   add_train(program, terminal)
   add_evaluate(program, terminal)
+  add_quantize(program, terminal)
   add_verify(program, terminal, (code) => {
     exit_code = code
   })

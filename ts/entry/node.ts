@@ -6,3 +6,4 @@ use_node_platform()
 
 export * from '../index.js'
 export * from '../inspect/index.js'
+export * from '../quantize/index.js'

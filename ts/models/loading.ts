@@ -24,7 +24,10 @@ export type ModelProgressEvent =
   | { status: 'load'; name: string; progress: number; loaded: number; total: number }
 
 export interface ModelOptions extends BackendOptions {
-  /** What weights are kept as. `auto`, the default: as the checkpoint stores them. Arithmetic is float32. */
+  /**
+   * What weights are kept as. `auto`, the default: as the checkpoint stores them. `int8`, `int4` and `mixed` quantise a
+   * checkpoint in floating point as it is loaded; norms, routers and position bias stay as they are.
+   */
   dtype?: DtypeName
   /** How tokens are given to experts. Default `{ type: 'reference' }`. */
   routing?: RoutingPolicy | RoutingPolicy['type']
@@ -187,9 +190,17 @@ async function finish(
     throw_if_aborted(signal)
     const { reply: info } = await backend.call('model_info', { model })
     throw_if_aborted(signal)
-    return { info, config: new SwitchTransformersConfig({ ...config.to_dict(), ...info.config }) }
+    return { info, config: resolved_config(config, info) }
   } catch (error) {
     await backend.call('release', { handle: model }).catch(() => {})
     throw error
   }
+}
+
+/** A config with what the model decided: what its checkpoint's tensors say, and whether it is quantised. */
+export function resolved_config(
+  config: SwitchTransformersConfig,
+  info: Operations['model_info']['reply'],
+): SwitchTransformersConfig {
+  return new SwitchTransformersConfig({ ...config.to_dict(), quantization_config: undefined, ...info.config })
 }

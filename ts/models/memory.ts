@@ -2,7 +2,7 @@
 
 import { SwitchTransformersConfig, type SwitchTransformersConfigValues, to_config } from '../configuration.js'
 import { BackendError, OptionError } from '../errors.js'
-import { show } from '../utils/json.js'
+import { is_record, show } from '../utils/json.js'
 import type { RepositoryOptions } from '../utils/repository.js'
 import { check_option_names, type DtypeName, HUB_OPTIONS, to_dtype } from './options.js'
 import { count_parameters } from './parameter_count.js'
@@ -31,7 +31,7 @@ export interface MemoryEstimate {
   weights: number
   /** Keys and values of the decoder, its own and those of the encoder's output. */
   cache: number
-  /** Intermediate results at their largest. An estimate; the other two are exact. */
+  /** Intermediate results at their largest. An estimate; the other two are exact, but for quantised weights. */
   activations: number
   total: number
 }
@@ -39,7 +39,8 @@ export interface MemoryEstimate {
 /** What a WASM module can address. */
 export const WASM_LIMIT = 2 ** 32
 
-const BYTES = { float32: 4, bfloat16: 2, float16: 2 } as const
+/** Of a parameter. Quantised ones at their least: scales of int8 and what stays in floating point come on top. */
+const BYTES = { float32: 4, bfloat16: 2, float16: 2, int8: 1, int4: 0.625, mixed: 0.625 } as const
 const NUMBERS = ['batch_size', 'input_tokens', 'new_tokens', 'num_beams'] as const
 const OPTION_NAMES: ReadonlySet<string> = new Set(['dtype', ...NUMBERS])
 const REQUEST_NAMES: ReadonlySet<string> = new Set(['model', ...OPTION_NAMES, ...HUB_OPTIONS])
@@ -111,6 +112,7 @@ function estimate(
 function stored_dtype(config: SwitchTransformersConfig, dtype: unknown): keyof typeof BYTES | undefined {
   const chosen = to_dtype(dtype)
   if (chosen !== 'auto') return chosen
+  if (is_record(config.quantization_config)) return 'int4'
   const named = config.dtype ?? config.torch_dtype
   return typeof named === 'string' && Object.hasOwn(BYTES, named) ? (named as keyof typeof BYTES) : undefined
 }

@@ -1,6 +1,6 @@
 /** What the options of loading, initialising and saving have in common. */
 
-import type { Dtype } from '../backend/contract.js'
+import type { Dtype, FloatDtype } from '../backend/contract.js'
 import { OptionError } from '../errors.js'
 import { show } from '../utils/json.js'
 import type { RepositoryOptions } from '../utils/repository.js'
@@ -25,6 +25,9 @@ export const HUB_OPTIONS = [
 /** Names of element types: the reference's, and those of transformers.js for the same. */
 export type DtypeName = Dtype | 'fp32' | 'bf16' | 'fp16'
 
+/** Those of floating-point numbers. */
+export type FloatDtypeName = Exclude<DtypeName, 'int8' | 'int4' | 'mixed'>
+
 const DTYPES: Readonly<Record<string, Dtype>> = {
   auto: 'auto',
   float32: 'float32',
@@ -33,6 +36,9 @@ const DTYPES: Readonly<Record<string, Dtype>> = {
   fp32: 'float32',
   bf16: 'bfloat16',
   fp16: 'float16',
+  int8: 'int8',
+  int4: 'int4',
+  mixed: 'mixed',
 }
 
 /** Refuses options by name, so that none is ignored. */
@@ -58,4 +64,15 @@ export function to_dtype(value: unknown): Dtype {
   throw new OptionError(code, `dtype ${show(value)} is not supported; use ${Object.keys(DTYPES).join(', ')}.`, {
     details: { option: 'dtype', value },
   })
+}
+
+/** For saving, which quantises nothing: that is decided at loading. */
+export function to_float_dtype(value: unknown): FloatDtype {
+  const dtype = to_dtype(value)
+  if (dtype !== 'int8' && dtype !== 'int4' && dtype !== 'mixed') return dtype
+  throw new OptionError(
+    'UNSUPPORTED_OPTION',
+    `save_pretrained does not quantise; load the model with dtype: '${dtype}' and save it, or use quantize_checkpoint.`,
+    { details: { option: 'dtype', value } },
+  )
 }

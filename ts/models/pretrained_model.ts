@@ -5,7 +5,7 @@ import '../utils/dispose_symbols.js'
 import type { Architecture, Backend, Operations } from '../backend/contract.js'
 import { select_backend } from '../backend/select.js'
 import { unwire } from '../backend/wire.js'
-import { type SwitchTransformersConfig, type SwitchTransformersConfigValues, to_config } from '../configuration.js'
+import { SwitchTransformersConfig, type SwitchTransformersConfigValues, to_config } from '../configuration.js'
 import { OptionError } from '../errors.js'
 import { GenerationConfig } from '../generation/configuration.js'
 import type { Tensor } from '../tensor.js'
@@ -113,7 +113,11 @@ export abstract class PreTrainedModel<Inputs = never, Output = unknown> extends 
     try {
       const { reply: info } = await backend.call('model_info', { model })
       const generation_config = GenerationConfig.from_model_config(checked)
-      return new this({ backend, model, config: checked, generation_config, name_or_path: '', info })
+      // Quantised or not is for `dtype` to say; all else stands as given.
+      const { quantization_config } = info.config
+      const own = new SwitchTransformersConfig({ ...checked.to_dict(), quantization_config })
+      const config = JSON.stringify(checked.quantization_config) === JSON.stringify(quantization_config) ? checked : own
+      return new this({ backend, model, config, generation_config, name_or_path: '', info })
     } catch (error) {
       await backend.call('release', { handle: model }).catch(() => {})
       throw error

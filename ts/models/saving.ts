@@ -6,13 +6,13 @@ import type { GenerationConfig } from '../generation/configuration.js'
 import { remove_stale_weights, write_file, write_text_file } from '../utils/files.js'
 import { show } from '../utils/json.js'
 import type { BackendHandle } from './handle.js'
-import { check_option_names, type DtypeName, to_dtype } from './options.js'
+import { check_option_names, type FloatDtypeName, to_float_dtype } from './options.js'
 
 export interface SaveOptions {
   /** Largest size of one file: bytes, or as "5GB", "200MB", "1GiB". Default 5 GB. */
   max_shard_size?: number | string
-  /** What to store weights as. `auto`, the default: as they are kept in memory. */
-  dtype?: DtypeName
+  /** What to store weights as. `auto`, the default: as they are kept in memory, quantised ones too. */
+  dtype?: FloatDtypeName
   /** Told how many of the bytes of weights are written. */
   progress_callback?: (progress: { file: string; written: number; total: number }) => void
   /** Stops between two parts of a file; files that were finished stay. */
@@ -67,7 +67,7 @@ export async function save_model(
   check_option_names('save_pretrained', options, OPTION_NAMES)
   const { signal, progress_callback } = options
   const max_shard_bytes = parse_size(options.max_shard_size ?? '5GB')
-  const dtype = to_dtype(options.dtype)
+  const dtype = to_float_dtype(options.dtype)
   throw_if_aborted(signal)
   const { plan, files, index } = (await handle.call('model_save_plan', { model: handle.id, max_shard_bytes, dtype }))
     .reply
@@ -102,7 +102,8 @@ export async function save_model(
   const saved = new SwitchTransformersConfig({
     ...config.to_dict(),
     architectures: [architecture],
-    ...(stored !== undefined && { dtype: stored }),
+    // What is stored in floating point is not quantised.
+    ...(stored !== undefined && { dtype: stored, quantization_config: undefined }),
     transformers_version: REFERENCE_VERSION,
   })
   await saved.save_pretrained(directory)

@@ -32,6 +32,11 @@ export async function write_text_file(directory: string, name: string, text: str
   await write_file(directory, name, once(new TextEncoder().encode(text)))
 }
 
+/** Names of the files in a directory; none where it is missing. */
+export async function list_files(directory: string): Promise<string[]> {
+  return (await writer?.list(directory)) ?? []
+}
+
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes
 }
@@ -40,7 +45,7 @@ const WEIGHTS = /^(?:model(?:-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.
 
 /** Removes weights that an earlier save left in `directory` and that would be loaded instead of `keep`. */
 export async function remove_stale_weights(directory: string, keep: readonly string[]): Promise<void> {
-  for (const name of (await writer?.list(directory)) ?? []) {
+  for (const name of await list_files(directory)) {
     if (WEIGHTS.test(name) && !keep.includes(name)) await writer?.remove(directory, name)
   }
 }

@@ -19,10 +19,16 @@ pub enum Isa {
     Simd128 = 5,
     /// SIMD128 and relaxed SIMD's fused multiply-add. A build has one of the two.
     RelaxedSimd = 6,
+    /// AVX2, and VNNI in 256 bits for quantised products.
+    AvxVnni = 7,
+    /// AArch64 with the dot product of bytes for quantised products.
+    NeonDot = 8,
 }
 
 impl Isa {
-    const ALL: [Isa; 6] = [Isa::Generic, Isa::Avx2, Isa::Avx512, Isa::Amx, Isa::Simd128, Isa::RelaxedSimd];
+    /// Worst first.
+    const ALL: [Isa; 8] =
+        [Isa::Generic, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Amx, Isa::Simd128, Isa::RelaxedSimd, Isa::NeonDot];
 
     /// The name by which `SWITCH_ISA` and [`force`] know it.
     pub fn name(self) -> &'static str {
@@ -33,6 +39,8 @@ impl Isa {
             Isa::Amx => "amx",
             Isa::Simd128 => "simd128",
             Isa::RelaxedSimd => "relaxed-simd",
+            Isa::AvxVnni => "avx-vnni",
+            Isa::NeonDot => "neon-dotprod",
         }
     }
 
@@ -44,6 +52,10 @@ impl Isa {
             Isa::Avx2 => {
                 is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
             }
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => Isa::Avx2.available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => std::arch::is_aarch64_feature_detected!("dotprod"),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 Isa::Avx2.available()

@@ -21,6 +21,7 @@ mod matrix;
 mod norm;
 pub mod parallel;
 mod precision;
+pub mod quantised;
 pub mod reference;
 mod route;
 mod scratch;

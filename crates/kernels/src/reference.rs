@@ -25,6 +25,28 @@ pub fn linear(x: &[f32], n: usize, w: Matrix<'_>) -> Vec<f32> {
     y
 }
 
+/// What quantised products compute: inputs rounded to 127 steps of their row's largest magnitude, integers summed exactly.
+pub fn quantised_linear(x: &[f32], n: usize, w: Matrix<'_>) -> Vec<f32> {
+    let weights = widen(w);
+    let mut y = Vec::with_capacity(n * w.rows);
+    for row in 0..n {
+        let x = &x[row * w.cols..(row + 1) * w.cols];
+        let max = x.iter().fold(0f32, |max, x| max.max(x.abs()));
+        if x.iter().any(|x| !x.is_finite()) {
+            y.extend(std::iter::repeat_n(f32::NAN, w.rows));
+            continue;
+        }
+        let scale = max / 127.0;
+        let steps: Vec<f64> = x.iter().map(|x| f64::from((x * (127.0 / max)).round_ties_even())).collect();
+        for feature in 0..w.rows {
+            let row = &weights[feature * w.cols..(feature + 1) * w.cols];
+            let sum: f64 = if max == 0.0 { 0.0 } else { steps.iter().zip(row).map(|(x, &w)| x * f64::from(w)).sum() };
+            y.push((sum * f64::from(scale)) as f32);
+        }
+    }
+    y
+}
+
 pub fn rms_norm(x: &[f32], d: usize, weight: &[f32], eps: f32) -> Vec<f32> {
     let mut out = Vec::with_capacity(x.len());
     for row in x.chunks_exact(d) {

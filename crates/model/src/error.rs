@@ -7,6 +7,7 @@ pub mod code {
     pub const INVALID_CONFIG: &str = "INVALID_CONFIG";
     pub const INVALID_INPUT: &str = "INVALID_INPUT";
     pub const INVALID_OPTION: &str = "INVALID_OPTION";
+    pub const CHECKPOINT_CORRUPT: &str = "CHECKPOINT_CORRUPT";
     pub const CHECKPOINT_MISMATCH: &str = "CHECKPOINT_MISMATCH";
     pub const CHECKPOINT_UNSUPPORTED: &str = "CHECKPOINT_UNSUPPORTED";
     pub const OUT_OF_MEMORY: &str = "OUT_OF_MEMORY";

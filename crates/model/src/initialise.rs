@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use crate::config::SwitchTransformersConfig;
 use crate::error::Result;
 use crate::parameters::{specs, Architecture, ParameterSpec, Parameters, Role};
+use crate::quantisation::Recipe;
 use crate::weight::{out_of_memory, try_filled, try_zeros, StorageDtype, Weight};
 
 /// Which distribution to draw from.
@@ -23,26 +24,37 @@ pub enum Initializer {
 }
 
 /// Draws every parameter. A parameter's values depend on `seed` and its own name only. More than `memory_bytes` of
-/// weights are refused before the first is drawn.
+/// weights are refused before the first is drawn. What `recipe` quantises is drawn in float32 first.
+#[allow(clippy::too_many_arguments)] // Each is a choice of its own.
 pub fn initialise(
     config: &SwitchTransformersConfig,
     architecture: Architecture,
     seed: u64,
     initializer: Initializer,
     dtype: StorageDtype,
+    recipe: Option<&Recipe>,
     memory_bytes: Option<u64>,
 ) -> Result<Parameters> {
     let specs = specs(config, architecture);
     // Memory that the system promises and does not have ends the process when it is touched: look first.
-    let elements: u128 = specs.iter().map(|s| s.shape.iter().map(|d| *d as u128).product::<u128>()).sum();
-    let bytes = elements * dtype.size() as u128;
+    let elements = |spec: &ParameterSpec| spec.shape.iter().map(|d| *d as u128).product::<u128>();
+    let bytes: u128 = specs
+        .iter()
+        .map(|spec| match recipe {
+            Some(recipe) => recipe.bytes(spec, dtype),
+            None => elements(spec) * dtype.size() as u128,
+        })
+        .sum();
     let limit = memory_bytes.map_or(usize::MAX as u128, u128::from);
     if bytes > limit {
         return Err(out_of_memory(bytes));
     }
     let mut parameters = Parameters::default();
     for spec in specs {
-        let weight = draw(config, &spec, seed, initializer, dtype)?;
+        let weight = match recipe.and_then(|recipe| recipe.kind(&spec)) {
+            Some(kind) => draw(config, &spec, seed, initializer, StorageDtype::F32)?.quantise(kind, &spec.name)?,
+            None => draw(config, &spec, seed, initializer, dtype)?,
+        };
         parameters.insert(spec.name, weight);
     }
     Ok(parameters)
@@ -79,7 +91,8 @@ fn draw(
         }
     };
     match dtype {
-        StorageDtype::F32 => {
+        // Quantised ones are drawn in float32.
+        StorageDtype::F32 | StorageDtype::Int8 | StorageDtype::Int4 => {
             let mut values = try_zeros(elements)?;
             values.iter_mut().for_each(|v| *v = next());
             Weight::from_f32(values, &spec.shape)

@@ -14,6 +14,7 @@ mod model;
 mod ops;
 mod parameters;
 mod profile;
+pub mod quantisation;
 mod routing;
 mod rows;
 mod stack;
@@ -22,7 +23,7 @@ mod training;
 mod weight;
 
 pub use cache::DecoderCache;
-pub use checkpoint::{reconcile, Loader, Progress, SaveSource};
+pub use checkpoint::{reconcile, LoadDtype, Loader, Progress, SaveSource};
 pub use config::{Fault, FeedForwardActivation, RouterDtype, SwitchTransformersConfig};
 pub use error::{code, ModelError, Result};
 pub use initialise::{initialise, Initializer};

@@ -10,6 +10,7 @@ use switch_checkpoint::MappedBytes;
 use switch_kernels::{Matrix, Precision, Values};
 
 use crate::error::{code, ModelError, Result};
+use crate::quantisation::{Kind, QuantisedMatrix};
 use crate::training::Trainable;
 
 /// What a weight may be stored as.
@@ -18,14 +19,19 @@ pub enum StorageDtype {
     F32,
     F16,
     Bf16,
+    /// Quantised, with a scale per row.
+    Int8,
+    /// Quantised, two to a byte, with a scale per group of columns.
+    Int4,
 }
 
 impl StorageDtype {
-    /// Bytes of one element.
+    /// Bytes of one element, rounded up.
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
+            Self::Int8 | Self::Int4 => 1,
         }
     }
 
@@ -35,9 +41,12 @@ impl StorageDtype {
             Self::F32 => "float32",
             Self::F16 => "float16",
             Self::Bf16 => "bfloat16",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
         }
     }
 
+    /// A type of floating-point numbers by name; the quantised ones are a [`Recipe`](crate::quantisation::Recipe)'s.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::F32, Self::F16, Self::Bf16].into_iter().find(|d| d.name() == name)
     }
@@ -51,6 +60,7 @@ enum Storage {
     Mapped(StorageDtype, MappedBytes),
     /// Float32 values that training changes, with their gradient.
     Trained(Trainable),
+    Quantised(QuantisedMatrix),
 }
 
 /// A tensor of one or two dimensions, row-major.
@@ -106,19 +116,47 @@ impl Weight {
         Self::checked(values.len(), Storage::F32(values), shape)
     }
 
+    /// Values in int8 or int4 with their scales.
+    pub fn from_quantised(matrix: QuantisedMatrix, shape: &[usize]) -> Result<Self> {
+        let weight = Self::checked(matrix.values().len(), Storage::Quantised(matrix), shape)?;
+        weight.matrix()?;
+        Ok(weight)
+    }
+
+    /// This matrix in a quantised form; `name` is for errors.
+    pub fn quantise(&self, kind: Kind, name: &str) -> Result<Self> {
+        let cols = self.matrix()?.cols;
+        let quantised = match self.values() {
+            Values::F32(values) => QuantisedMatrix::quantise(kind, name, values, cols)?,
+            _ => QuantisedMatrix::quantise(kind, name, &self.to_f32()?, cols)?,
+        };
+        Self::from_quantised(quantised, &self.shape)
+    }
+
+    /// The quantised form, if this weight has one.
+    pub fn quantised(&self) -> Option<&QuantisedMatrix> {
+        match &*self.storage {
+            Storage::Quantised(matrix) => Some(matrix),
+            _ => None,
+        }
+    }
+
     /// Raw bits of float16 or bfloat16 values.
     pub fn from_half_bits(bits: Vec<u16>, dtype: StorageDtype, shape: &[usize]) -> Result<Self> {
         let len = bits.len();
         match dtype {
             StorageDtype::F16 => Self::checked(len, Storage::F16(bits), shape),
             StorageDtype::Bf16 => Self::checked(len, Storage::Bf16(bits), shape),
-            StorageDtype::F32 => Err(ModelError::internal("half-precision bits given as float32")),
+            _ => Err(ModelError::internal(format!("half-precision bits given as {}", dtype.name()))),
         }
     }
 
     /// Uses mapped bytes in place.
     pub fn from_mapped(bytes: MappedBytes, dtype: StorageDtype, shape: &[usize]) -> Result<Self> {
         let slice = bytes.as_slice();
+        if matches!(dtype, StorageDtype::Int8 | StorageDtype::Int4) {
+            return Err(ModelError::internal("quantised values without their scales"));
+        }
         if slice.as_ptr().align_offset(dtype.size()) != 0 || !slice.len().is_multiple_of(dtype.size()) {
             return Err(ModelError::internal("a mapped tensor is not aligned"));
         }
@@ -147,6 +185,7 @@ impl Weight {
             Storage::F16(_) => StorageDtype::F16,
             Storage::Bf16(_) => StorageDtype::Bf16,
             Storage::Mapped(dtype, _) => *dtype,
+            Storage::Quantised(matrix) => matrix.kind().dtype(),
         }
     }
 
@@ -157,12 +196,15 @@ impl Weight {
             Storage::Trained(v) => Values::F32(v.values()),
             Storage::F16(v) => Values::F16(v),
             Storage::Bf16(v) => Values::Bf16(v),
+            Storage::Quantised(matrix) => matrix.values(),
             // Alignment and length were checked when the weight was made, so the casts are whole.
             Storage::Mapped(StorageDtype::F32, b) => Values::F32(bytemuck::try_cast_slice(b.as_slice()).unwrap_or(&[])),
             Storage::Mapped(StorageDtype::F16, b) => Values::F16(bytemuck::try_cast_slice(b.as_slice()).unwrap_or(&[])),
             Storage::Mapped(StorageDtype::Bf16, b) => {
                 Values::Bf16(bytemuck::try_cast_slice(b.as_slice()).unwrap_or(&[]))
             }
+            // Refused by `from_mapped`.
+            Storage::Mapped(StorageDtype::Int8 | StorageDtype::Int4, _) => Values::F32(&[]),
         }
     }
 
@@ -184,6 +226,7 @@ impl Weight {
             Values::F32(v) => into.copy_from_slice(&v[start..end]),
             Values::F16(v) => into.iter_mut().zip(&v[start..end]).for_each(|(o, b)| *o = f16::from_bits(*b).to_f32()),
             Values::Bf16(v) => into.iter_mut().zip(&v[start..end]).for_each(|(o, b)| *o = bf16::from_bits(*b).to_f32()),
+            quantised @ (Values::I8 { .. } | Values::I4 { .. }) => quantised.widen(start, into),
         }
         Ok(())
     }

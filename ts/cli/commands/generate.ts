@@ -15,6 +15,7 @@ import {
   add_backend_flags,
   type BackendFlags,
   backend_options,
+  DTYPES,
   dtype_flag,
   type HubFlags,
   hub_flags,
@@ -28,7 +29,7 @@ import { add_generation_flags, generation_options } from './generation_flags.js'
 
 interface GenerateFlags extends BackendFlags, HubFlags {
   model?: string
-  dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16'
+  dtype?: (typeof DTYPES)[number]
   routes?: boolean
   json?: boolean
   batchSize: number
@@ -55,7 +56,7 @@ export function add_generate(program: Command, terminal: Terminal): void {
     .option('--routes', 'show which expert took each token at each sparse layer')
     .option('--json', 'print one JSON object per text')
     .option('--batch-size <integer>', 'texts that are generated together', integer_value, 32)
-    .addOption(dtype_flag())
+    .addOption(dtype_flag(undefined, DTYPES))
   add_generation_flags(hub_flags(add_backend_flags(command)))
   command.action(async (texts: string[], flags: GenerateFlags) => {
     const lines = texts.length > 0 ? texts : terminal.read_lines()

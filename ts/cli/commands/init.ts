@@ -11,7 +11,7 @@ import { SIZES, size_config } from '../../inspect/presets.js'
 import { count_parameters, type ParameterDimensions } from '../../models/parameter_count.js'
 import { parse_json } from '../../utils/repository.js'
 import { UsageError } from '../exit.js'
-import { add_backend_flags, type BackendFlags, backend_options, dtype_flag, integer_value } from '../flags.js'
+import { add_backend_flags, type BackendFlags, backend_options, DTYPES, dtype_flag, integer_value } from '../flags.js'
 import { show_bytes, show_count } from '../format.js'
 import type { Terminal } from '../terminal.js'
 
@@ -19,7 +19,7 @@ interface InitFlags extends BackendFlags {
   size?: string
   config?: string
   seed: number
-  dtype: 'auto' | 'float32' | 'bfloat16' | 'float16'
+  dtype: (typeof DTYPES)[number]
   initializer: 'reference' | 'paper'
   maxShardSize: string
   force?: boolean
@@ -34,7 +34,7 @@ export function add_init(program: Command, terminal: Terminal): void {
     .addOption(new Option('--size <name>', 'a published size').choices([...SIZES]))
     .option('--config <file>', 'a config.json')
     .option('--seed <integer>', 'the same seed gives the same weights', integer_value, 0)
-    .addOption(dtype_flag('float32'))
+    .addOption(dtype_flag('float32', DTYPES))
     .addOption(
       new Option('--initializer <name>', "the reference's scale, or the paper's stable one")
         .choices(['reference', 'paper'])
@@ -102,7 +102,8 @@ function read_config(flags: InitFlags): Record<string, unknown> {
 
 /** Refuses what cannot be held, before the machine is brought to a halt by trying. */
 function check_memory(parameters: number, dtype: InitFlags['dtype']): void {
-  const needed = parameters * (dtype === 'bfloat16' || dtype === 'float16' ? 2 : 4)
+  const needed =
+    parameters * (dtype === 'auto' || dtype === 'float32' ? 4 : dtype === 'bfloat16' || dtype === 'float16' ? 2 : 1.2)
   // A container's limit, where there is one, may be far below what the machine has; 0 or a huge number where there is none.
   const limit = process.constrainedMemory?.() ?? 0
   const available = limit > 0 ? Math.min(limit, totalmem()) : totalmem()

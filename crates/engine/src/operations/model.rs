@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{json, Value};
+use switch_model::quantisation::Recipe;
 use switch_model::{
-    initialise, reconcile, Architecture, Initializer, Loader, RoutingPolicy, StorageDtype, SwitchTransformers,
-    SwitchTransformersConfig,
+    initialise, reconcile, Architecture, Initializer, LoadDtype, Loader, RoutingPolicy, StorageDtype,
+    SwitchTransformers, SwitchTransformersConfig,
 };
 
 use super::{reply, Call};
@@ -80,6 +81,25 @@ pub fn dtype(name: Option<&str>) -> Result<Option<StorageDtype>, Failure> {
     }
 }
 
+/// What weights are loaded as: a type of floating-point numbers, a quantised form, or as stored.
+fn load_dtype(name: Option<&str>) -> Result<LoadDtype, Failure> {
+    match name.and_then(Recipe::named) {
+        Some(recipe) => Ok(LoadDtype::Quantised(recipe)),
+        None => match dtype(name) {
+            Ok(Some(dtype)) => Ok(LoadDtype::Float(dtype)),
+            Ok(None) => Ok(LoadDtype::Stored),
+            Err(_) => {
+                let found = name.unwrap_or_default();
+                let message = format!(
+                    "dtype: found {found:?}, expected \"auto\", \"float32\", \"bfloat16\", \"float16\", \"int8\", \
+                     \"int4\" or \"mixed\""
+                );
+                Err(Failure::new("INVALID_OPTION", message))
+            }
+        },
+    }
+}
+
 #[derive(Deserialize)]
 struct LoadStart {
     checkpoint: u32,
@@ -94,8 +114,13 @@ pub fn load_start(call: Call<'_>) -> Result<Reply, Failure> {
     let checkpoint = handles::checkpoint(request.checkpoint)?;
     let config = reconcile(SwitchTransformersConfig::from_json(&request.config)?, &checkpoint)?;
     let options = &request.options;
-    let loader =
-        Loader::new(checkpoint, config, options.architecture()?, options.policy()?, dtype(options.dtype.as_deref())?)?;
+    let loader = Loader::new(
+        checkpoint,
+        config,
+        options.architecture()?,
+        options.policy()?,
+        load_dtype(options.dtype.as_deref())?,
+    )?;
     let total_bytes = loader.progress().total_bytes;
     let handle = handles::insert(Object::Load(Box::new(loader)), None)?;
     Ok(reply(json!({ "load": handle, "total_bytes": total_bytes })))
@@ -155,9 +180,21 @@ pub fn init(call: Call<'_>) -> Result<Reply, Failure> {
     };
     let architecture = request.options.architecture()?;
     let policy = request.options.policy()?;
-    let dtype = dtype(request.options.dtype.as_deref())?.unwrap_or(StorageDtype::F32);
-    let config = SwitchTransformersConfig::from_json(&request.config)?;
-    let parameters = initialise(&config, architecture, request.seed, initializer, dtype, crate::available_memory())?;
+    let mut config = SwitchTransformersConfig::from_json(&request.config)?;
+    let dtype = match load_dtype(request.options.dtype.as_deref())? {
+        LoadDtype::Stored => StorageDtype::F32,
+        LoadDtype::Float(dtype) => {
+            config.quantization = None;
+            dtype
+        }
+        LoadDtype::Quantised(recipe) => {
+            config.quantization = Some(recipe);
+            StorageDtype::F32
+        }
+    };
+    let memory = crate::available_memory();
+    let recipe = config.quantization.as_ref();
+    let parameters = initialise(&config, architecture, request.seed, initializer, dtype, recipe, memory)?;
     let model = SwitchTransformers::build(config, architecture, policy, parameters)?;
     let handle = handles::insert(Object::Model(Arc::new(model)), None)?;
     Ok(reply(json!({ "model": handle })))
@@ -182,7 +219,7 @@ pub fn info(call: Call<'_>) -> Result<Reply, Failure> {
         if name.contains("experts.expert_") {
             experts += elements;
         }
-        bytes += elements * weight.dtype().size() as u64;
+        bytes += weight.values().bytes() as u64;
         *dtypes.entry(weight.dtype().name()).or_default() += elements;
     }
     // All experts are of one size, and a token passes through one of each layer's.

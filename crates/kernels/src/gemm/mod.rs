@@ -39,6 +39,7 @@ use crate::error::KernelError;
 use crate::isa::{self, Isa};
 use crate::matrix::{Matrix, Values};
 use crate::precision::Precision;
+use crate::quantised;
 use crate::scratch;
 use crate::simd::{self, Bf16, Element, Op, Simd, F16, F32};
 use std::ops::Range;
@@ -81,6 +82,8 @@ pub(crate) struct Inputs {
     /// The packed inputs, and which of their segments each segment is.
     #[cfg(target_arch = "x86_64")]
     packed: Option<(tiles::Inputs, Vec<Option<usize>>)>,
+    /// Those of quantised weights.
+    quantised: Option<quantised::Inputs>,
 }
 
 /// Prepares segments of the rows of `x`, each to be multiplied by a matrix of the storage and shape of its own.
@@ -89,12 +92,13 @@ pub(crate) fn prepare<'a>(
     precision: Precision,
     x: &[f32],
     cols: usize,
-    segments: impl Iterator<Item = (Range<usize>, Matrix<'a>)>,
+    segments: impl Iterator<Item = (Range<usize>, Matrix<'a>)> + Clone,
 ) -> Result<Inputs, KernelError> {
+    let quantised = quantised::Inputs::prepare(x, cols, segments.clone())?;
     #[cfg(target_arch = "x86_64")]
     {
         if isa::active() != Isa::Amx {
-            return Ok(Inputs { packed: None });
+            return Ok(Inputs { packed: None, quantised });
         }
         let (mut rows, mut places) = (Vec::new(), Vec::new());
         for (range, w) in segments {
@@ -106,12 +110,12 @@ pub(crate) fn prepare<'a>(
         }
         let packed =
             if rows.is_empty() { None } else { Some((tiles::Inputs::pack(precision, x, cols, &rows)?, places)) };
-        Ok(Inputs { packed })
+        Ok(Inputs { packed, quantised })
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let _ = (precision, x, cols, segments);
-        Ok(Inputs {})
+        let _ = (precision, segments);
+        Ok(Inputs { quantised })
     }
 }
 
@@ -121,6 +125,10 @@ pub(crate) fn prepare<'a>(
 /// `block.y` is valid for those columns of all rows, and nothing else touches them meanwhile. `x` has `n` rows, and
 /// `features` lies within `w`, whose values have been checked against its shape.
 pub(crate) unsafe fn product(block: Block<'_>, inputs: &Inputs, segment: usize, features: Range<usize>) {
+    if matches!(block.w.values, Values::I8 { .. } | Values::I4 { .. }) {
+        // SAFETY: the caller's promises.
+        return unsafe { quantised::product(block, inputs.quantised.as_ref(), segment, features) };
+    }
     #[cfg(target_arch = "x86_64")]
     if let Some((packed, places)) = &inputs.packed {
         if let Some(place) = places[segment] {
@@ -128,8 +136,6 @@ pub(crate) unsafe fn product(block: Block<'_>, inputs: &Inputs, segment: usize, 
             return unsafe { tiles::product(block, packed, place, features) };
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (inputs, segment);
     // SAFETY: the caller's promises.
     unsafe { product_in_vectors(block, features) }
 }
@@ -166,6 +172,8 @@ impl Op for Product<'_> {
                 Values::F32(w) => product_of::<S, F32>(block, w.as_ptr(), features),
                 Values::F16(w) => product_of::<S, F16>(block, w.as_ptr(), features),
                 Values::Bf16(w) => product_of::<S, Bf16>(block, w.as_ptr(), features),
+                // Not of vectors of float32: `product` sends them elsewhere.
+                Values::I8 { .. } | Values::I4 { .. } => {}
             }
         }
     }

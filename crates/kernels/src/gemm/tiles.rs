@@ -28,7 +28,11 @@ fn threshold(values: Values<'_>) -> usize {
 
 /// Whether a product of `n` rows with weights of this shape goes through the tiles.
 pub(crate) fn suits(n: usize, values: Values<'_>, rows: usize, cols: usize) -> bool {
-    n >= threshold(values) && rows >= SIDE && cols > 0 && cols.is_multiple_of(DEPTH)
+    !matches!(values, Values::I8 { .. } | Values::I4 { .. })
+        && n >= threshold(values)
+        && rows >= SIDE
+        && cols > 0
+        && cols.is_multiple_of(DEPTH)
 }
 
 /// Inputs cut in parts and packed: for each block of 32 rows, for each 32 columns, for each part, two tiles.
@@ -173,6 +177,8 @@ unsafe fn panel_of(weights: Part<'_>, copy: bool, parts: usize, panel: *mut u8) 
                 amx::split_panel(w.as_ptr().add(start), cols, count, len, parts, panel);
                 Left::split(panel, parts)
             }
+            // Never packed (see `suits`).
+            Values::I8 { .. } | Values::I4 { .. } => Left::split(panel, parts),
         }
     }
 }

@@ -12,6 +12,7 @@ mod generic;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm32;
 
+#[cfg_attr(target_arch = "aarch64", allow(unused_imports))] // Only the generic vectors there.
 use crate::isa::{self, Isa};
 
 /// Vectors of `N` float32 lanes.
@@ -68,7 +69,7 @@ pub(crate) fn run<O: Op>(op: O) -> O::Out {
         Isa::Avx512 | Isa::Amx => unsafe { avx512::run(op) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { avx2::run(op) },
+        Isa::Avx2 | Isa::AvxVnni => unsafe { avx2::run(op) },
         // SAFETY: as above.
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         Isa::Simd128 | Isa::RelaxedSimd => unsafe { op.run::<wasm32::Simd128>() },

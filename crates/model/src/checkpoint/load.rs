@@ -1,22 +1,30 @@
 //! Loading: first every name and shape is checked, then weights are taken in place or read, in steps.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use half::vec::HalfFloatVecExt;
-use serde_json::json;
+use half::{bf16, f16};
 use switch_checkpoint::{Checkpoint, Dtype, TensorInfo};
 
-use super::reconcile::{DECODER_HEAD, HEAD, SHARED};
+use super::matching::{match_tensors, Stored};
 use crate::config::SwitchTransformersConfig;
 use crate::error::{code, ModelError, Result};
 use crate::model::SwitchTransformers;
 use crate::parameters::{specs, Architecture, ParameterSpec, Parameters};
+use crate::quantisation::{Kind, QuantisedMatrix, Recipe};
 use crate::routing::RoutingPolicy;
 use crate::weight::{out_of_memory, try_filled, try_zeros, StorageDtype, Weight};
 
-/// Names listed in an error's message; all are in its details.
-const LISTED: usize = 8;
+/// What weights are kept as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadDtype {
+    /// As the checkpoint has them.
+    Stored,
+    /// In this type of floating-point numbers, quantised ones too.
+    Float(StorageDtype),
+    /// Quantised; what the recipe leaves is kept as the checkpoint has it.
+    Quantised(Recipe),
+}
 
 /// How far a load has come, in bytes of stored weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +39,8 @@ pub struct Loader {
     config: SwitchTransformersConfig,
     architecture: Architecture,
     policy: RoutingPolicy,
-    /// `None`: as stored.
-    dtype: Option<StorageDtype>,
-    pending: std::vec::IntoIter<(ParameterSpec, TensorInfo)>,
+    dtype: LoadDtype,
+    pending: std::vec::IntoIter<(ParameterSpec, Stored)>,
     parameters: Parameters,
     progress: Progress,
 }
@@ -42,14 +49,19 @@ impl Loader {
     /// Checks every tensor against `config`; missing, unexpected and mis-shaped ones are named in one error.
     pub fn new(
         checkpoint: Arc<Checkpoint>,
-        config: SwitchTransformersConfig,
+        mut config: SwitchTransformersConfig,
         architecture: Architecture,
         policy: RoutingPolicy,
-        dtype: Option<StorageDtype>,
+        dtype: LoadDtype,
     ) -> Result<Self> {
         let specs = specs(&config, architecture);
         let found = match_tensors(&checkpoint, &config, architecture, specs)?;
-        let total_bytes = found.iter().map(|(_, info)| info.bytes()).sum();
+        let total_bytes = found.iter().map(|(_, stored)| stored.bytes()).sum();
+        match &dtype {
+            LoadDtype::Stored => {}
+            LoadDtype::Float(_) => config.quantization = None,
+            LoadDtype::Quantised(recipe) => config.quantization = Some(recipe.clone()),
+        }
         Ok(Self {
             checkpoint,
             config,
@@ -70,10 +82,10 @@ impl Loader {
     pub fn step(&mut self, max_bytes: u64) -> Result<bool> {
         let until = self.progress.loaded_bytes.saturating_add(max_bytes.max(1));
         while self.progress.loaded_bytes < until {
-            let Some((spec, info)) = self.pending.next() else { return Ok(true) };
-            let weight = self.weight(&spec, &info)?;
+            let Some((spec, stored)) = self.pending.next() else { return Ok(true) };
+            let weight = self.weight(&spec, &stored)?;
             self.parameters.insert(spec.name, weight);
-            self.progress.loaded_bytes += info.bytes();
+            self.progress.loaded_bytes += stored.bytes();
         }
         Ok(self.pending.len() == 0)
     }
@@ -83,31 +95,94 @@ impl Loader {
         SwitchTransformers::build(self.config, self.architecture, self.policy, self.parameters)
     }
 
-    fn weight(&self, spec: &ParameterSpec, info: &TensorInfo) -> Result<Weight> {
+    fn weight(&self, spec: &ParameterSpec, stored: &Stored) -> Result<Weight> {
+        let wanted = match (&self.dtype, stored) {
+            (LoadDtype::Stored, Stored::Quantised { kind, .. }) => Some(*kind),
+            (LoadDtype::Quantised(recipe), _) => recipe.kind(spec),
+            _ => None,
+        };
+        match (stored, wanted) {
+            (Stored::Quantised { kind, values, scales }, wanted) => {
+                let weight = self.quantised(spec, *kind, values, scales)?;
+                match wanted {
+                    Some(wanted) if wanted == *kind => Ok(weight),
+                    Some(wanted) => weight.quantise(wanted, &spec.name),
+                    None => self.dequantised(&weight),
+                }
+            }
+            (Stored::Float(info), None) => self.float(spec, info),
+            (Stored::Float(info), Some(kind)) => {
+                let mut values = try_zeros(elements(spec, info)?)?;
+                self.checkpoint.read_f32(info, &mut values)?;
+                let cols = spec.shape.last().copied().unwrap_or(0);
+                let quantised = QuantisedMatrix::quantise(kind, &spec.name, &values, cols)?;
+                Weight::from_quantised(quantised, &spec.shape)
+            }
+        }
+    }
+
+    /// A quantised tensor as it is stored.
+    fn quantised(&self, spec: &ParameterSpec, kind: Kind, values: &TensorInfo, scales: &TensorInfo) -> Result<Weight> {
+        let matrix = match (self.checkpoint.mapped(values), self.checkpoint.mapped(scales)) {
+            (Some(values), Some(scales)) => QuantisedMatrix::mapped(kind, values, scales)?,
+            _ => {
+                let mut bytes = try_filled(kind.value_bytes(elements(spec, values)?), 0u8)?;
+                self.checkpoint.read_bytes(values, 0, &mut bytes)?;
+                // At most as many as the values.
+                let mut steps = try_zeros(scales.shape.iter().product())?;
+                self.checkpoint.read_f32(scales, &mut steps)?;
+                QuantisedMatrix::owned(kind, bytes, steps)
+            }
+        };
+        matrix.check_scales(&spec.name)?;
+        Weight::from_quantised(matrix, &spec.shape)
+    }
+
+    /// A quantised weight in floating point.
+    fn dequantised(&self, weight: &Weight) -> Result<Weight> {
+        let wide = weight.to_f32()?;
+        let half = |dtype, bits: &dyn Fn(f32) -> u16| {
+            let mut halves = try_filled(wide.len(), 0u16)?;
+            halves.iter_mut().zip(&wide).for_each(|(half, wide)| *half = bits(*wide));
+            Weight::from_half_bits(halves, dtype, weight.shape())
+        };
+        match self.dtype {
+            LoadDtype::Float(dtype @ StorageDtype::F16) => half(dtype, &|x| f16::from_f32(x).to_bits()),
+            LoadDtype::Float(dtype @ StorageDtype::Bf16) => half(dtype, &|x| bf16::from_f32(x).to_bits()),
+            _ => Weight::from_f32(wide, weight.shape()),
+        }
+    }
+
+    fn float(&self, spec: &ParameterSpec, info: &TensorInfo) -> Result<Weight> {
         let stored = match info.dtype {
             Dtype::F16 => Some(StorageDtype::F16),
             Dtype::Bf16 => Some(StorageDtype::Bf16),
             Dtype::F32 => Some(StorageDtype::F32),
             Dtype::F64 => None,
             other => {
-                let message = format!("tensor {} is {}, expected a float type", info.name, other.name());
+                let message = format!(
+                    "tensor {} is {}, expected a float type; quantised weights need quantization_config in config.json",
+                    info.name,
+                    other.name()
+                );
                 return Err(ModelError::new(code::CHECKPOINT_UNSUPPORTED, message));
             }
         };
         // float32 is what half precision is computed in anyway: widening it beforehand would double the memory for the
         // same numbers.
-        let target = match (self.dtype, stored) {
-            (None | Some(StorageDtype::F32), Some(stored)) => stored,
-            (Some(dtype), _) => dtype,
-            (None, None) => StorageDtype::F32,
+        let target = match (&self.dtype, stored) {
+            (LoadDtype::Stored | LoadDtype::Quantised(_) | LoadDtype::Float(StorageDtype::F32), Some(stored)) => stored,
+            (LoadDtype::Float(dtype), _) => *dtype,
+            (_, None) => StorageDtype::F32,
         };
         if stored == Some(target) {
             if let Some(bytes) = self.checkpoint.mapped(info) {
                 return Weight::from_mapped(bytes, target, &spec.shape);
             }
         }
-        let elements = spec.elements().ok_or_else(|| out_of_memory(u128::from(info.elements()) * 4))?;
+        let elements = elements(spec, info)?;
         match target {
+            StorageDtype::Int8 | StorageDtype::Int4 => Err(ModelError::internal("a quantised type of floats")),
             StorageDtype::F32 => {
                 let mut values = try_zeros(elements)?;
                 self.checkpoint.read_f32(info, &mut values)?;
@@ -127,90 +202,7 @@ impl Loader {
     }
 }
 
-/// The stored tensor of each parameter.
-fn match_tensors(
-    checkpoint: &Checkpoint,
-    config: &SwitchTransformersConfig,
-    architecture: Architecture,
-    specs: Vec<ParameterSpec>,
-) -> Result<Vec<(ParameterSpec, TensorInfo)>> {
-    let mut found = Vec::with_capacity(specs.len());
-    let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
-    let mut used = BTreeSet::new();
-    for spec in specs {
-        match stored(checkpoint, &spec.name) {
-            None => missing.push(spec.name),
-            Some(info) => {
-                used.insert(info.name.clone());
-                if info.shape == spec.shape {
-                    found.push((spec, info.clone()));
-                } else {
-                    misshaped.push((spec.name, info.shape.clone(), spec.shape));
-                }
-            }
-        }
-    }
-    let unexpected: Vec<String> = checkpoint
-        .tensors()
-        .filter(|t| !used.contains(&t.name) && !may_be_left(&t.name, config, architecture))
-        .map(|t| t.name.clone())
-        .collect();
-    if missing.is_empty() && unexpected.is_empty() && misshaped.is_empty() {
-        return Ok(found);
-    }
-    let mut parts = Vec::new();
-    if !missing.is_empty() {
-        parts.push(format!("{} missing ({})", missing.len(), listed(&missing)));
-    }
-    if !unexpected.is_empty() {
-        parts.push(format!("{} unexpected ({})", unexpected.len(), listed(&unexpected)));
-    }
-    if !misshaped.is_empty() {
-        let lines: Vec<String> = misshaped
-            .iter()
-            .map(|(name, found, expected)| format!("{name}: found {found:?}, expected {expected:?}"))
-            .collect();
-        parts.push(format!("{} mis-shaped ({})", misshaped.len(), listed(&lines)));
-    }
-    let shapes: Vec<_> = misshaped
-        .iter()
-        .map(|(name, found, expected)| json!({ "name": name, "found": found, "expected": expected }))
-        .collect();
-    let message = format!(
-        "the checkpoint's tensors do not fit its config: {}; check that config.json and the weights belong together",
-        parts.join("; ")
-    );
-    Err(ModelError::new(code::CHECKPOINT_MISMATCH, message)
-        .with_details(json!({ "missing": missing, "unexpected": unexpected, "misshaped": shapes })))
-}
-
-fn listed(names: &[String]) -> String {
-    let mut text = names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > LISTED {
-        text.push_str(", …");
-    }
-    text
-}
-
-/// Where a parameter is stored: under its own name, or one that published checkpoints use.
-fn stored<'a>(checkpoint: &'a Checkpoint, name: &str) -> Option<&'a TensorInfo> {
-    let others: &[&str] = match name {
-        SHARED => &["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"],
-        HEAD => &[DECODER_HEAD],
-        // switch-c-2048 unties the head and yet stores one embedding for all.
-        "encoder.embed_tokens.weight" | "decoder.embed_tokens.weight" => &[SHARED],
-        _ => &[],
-    };
-    checkpoint.get(name).or_else(|| others.iter().find_map(|other| checkpoint.get(other)))
-}
-
-/// Tensors that say nothing new, or belong to a part that the class does not have.
-fn may_be_left(name: &str, config: &SwitchTransformersConfig, architecture: Architecture) -> bool {
-    let head = name == HEAD || name == DECODER_HEAD;
-    let unused_head = head && (config.tie_word_embeddings || architecture != Architecture::ConditionalGeneration);
-    unused_head
-        || matches!(name, "encoder.embed_tokens.weight" | "decoder.embed_tokens.weight")
-        // Older T5 checkpoints hold a bias that cross-attention never used.
-        || name == "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
-        || (architecture == Architecture::Encoder && name.starts_with("decoder."))
+/// Elements of a parameter, which its tensor has been found to have.
+fn elements(spec: &ParameterSpec, info: &TensorInfo) -> Result<usize> {
+    spec.elements().ok_or_else(|| out_of_memory(u128::from(info.elements()) * 4))
 }

@@ -9,6 +9,7 @@ pub use parse::Fault;
 use serde_json::{Map, Value};
 
 use crate::error::{code, ModelError, Result};
+use crate::quantisation::{Recipe, CONFIG_FIELD};
 
 /// Precision in which the router computes ("selective precision", section 2.4 of the paper).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct SwitchTransformersConfig {
     pub sparse_decoder_layers: Vec<bool>,
     /// Every field as given or defaulted, unknown ones included: what `config.json` is written from.
     pub resolved: Map<String, Value>,
+    /// How weights are quantised, if they are.
+    pub quantization: Option<Recipe>,
 }
 
 impl SwitchTransformersConfig {
@@ -88,6 +91,10 @@ impl SwitchTransformersConfig {
         ] {
             fields.insert(name.to_string(), value);
         }
+        match &self.quantization {
+            Some(recipe) => fields.insert(CONFIG_FIELD.to_string(), recipe.to_json()),
+            None => fields.remove(CONFIG_FIELD),
+        };
         Value::Object(fields)
     }
 

@@ -2,6 +2,8 @@
 
 use serde_json::{json, Map, Value};
 
+use crate::quantisation::{Recipe, CONFIG_FIELD};
+
 use super::{FeedForwardActivation, RouterDtype, SwitchTransformersConfig};
 
 /// One thing wrong with a config.
@@ -262,6 +264,11 @@ pub(super) fn parse(value: &Value) -> Result<SwitchTransformersConfig, Vec<Fault
     r.token("bos_token_id", None, vocab_size);
     r.eos(vocab_size);
 
+    let quantization = given
+        .get(CONFIG_FIELD)
+        .filter(|v| !v.is_null())
+        .and_then(|value| Recipe::from_json(value).map_err(|message| r.fault(CONFIG_FIELD, message)).ok());
+
     let experts = (num_layers + num_decoder_layers).saturating_mul(num_experts);
     if experts > MAX_TOTAL_EXPERTS {
         r.fault(
@@ -319,6 +326,7 @@ pub(super) fn parse(value: &Value) -> Result<SwitchTransformersConfig, Vec<Fault
             size(decoder_sparse_step),
         ),
         resolved: r.resolved,
+        quantization,
     })
 }
 
