@@ -35,11 +35,13 @@ function with_spans(text: string, tokenizer: PreTrainedTokenizer): TextPair {
   const ids = tokenizer.encode(text, { add_special_tokens: false }).slice(0, LONGEST)
   let [input, target] = ['', '']
   const shown = (from: number, to: number) => tokenizer.decode(ids.slice(from, to), { skip_special_tokens: true })
+  // Short texts lose their end.
+  const kept = Math.min(KEPT, Math.max(1, ids.length - SPAN))
   let sentinel = 0
-  for (let at = 0; at < ids.length; at += KEPT + SPAN) {
-    const masked = Math.min(at + KEPT, ids.length)
+  for (let at = 0; at < ids.length; at += kept + SPAN) {
+    const masked = Math.min(at + kept, ids.length)
     input += ` ${shown(at, masked)}`
-    if (masked === ids.length && sentinel > 0) break
+    if (masked === ids.length) break
     input += ` <extra_id_${sentinel}>`
     target += ` <extra_id_${sentinel}> ${shown(masked, masked + SPAN)}`
     sentinel += 1
