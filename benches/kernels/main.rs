@@ -7,8 +7,8 @@ mod clock;
 mod layers;
 mod machine;
 mod products;
-mod training;
 mod quantised;
+mod training;
 
 use switch_kernels::{isa, parallel};
 

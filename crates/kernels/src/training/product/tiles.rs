@@ -26,7 +26,8 @@ const MIN_DEPTH: usize = 16;
 
 /// Whether a product's shape fits the tiles.
 pub(super) fn suits(product: &Product<'_>) -> bool {
-    product.rows >= MIN_SIDE && product.columns >= MIN_SIDE && product.depth >= MIN_DEPTH
+    let quantised = matches!(product.b, Values::I8 { .. } | Values::I4 { .. });
+    !quantised && product.rows >= MIN_SIDE && product.columns >= MIN_SIDE && product.depth >= MIN_DEPTH
 }
 
 /// [`super::run`] in tiles.
@@ -154,6 +155,8 @@ impl Pass<'_> {
                     let from = b.as_ptr().add(first).cast::<pack::F16>();
                     pack::right(self.parts, Source { from, stride, count, depth }, to);
                 }
+                // Refused by `suits`.
+                Values::I8 { .. } | Values::I4 { .. } => {}
             }
         }
     }
