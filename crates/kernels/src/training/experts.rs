@@ -8,6 +8,7 @@ use super::linear::linear_backward_input;
 use crate::activation::Activation;
 use crate::error::{expect_len, product, KernelError};
 use crate::experts::ExpertWeights;
+use crate::parallel::{self, Disjoint};
 use crate::precision::Precision;
 use crate::route::Routes;
 use crate::scratch;
@@ -72,13 +73,65 @@ impl<'a> Sorted<'a> {
     }
 }
 
+/// Elements below which another thread costs more than it brings.
+const GRAIN: usize = 16 * 1024;
+
 /// Copies the rows of tokens together.
 fn gather(from: &[f32], d: usize, tokens: &[(usize, usize)], to: &mut [f32]) {
-    if d > 0 {
-        for (to, &(_, token)) in to.chunks_exact_mut(d).zip(tokens) {
-            to.copy_from_slice(&from[token * d..(token + 1) * d]);
+    let width = d.max(1);
+    parallel::for_each_row_chunk(to, width, GRAIN.div_ceil(width), |first, to| {
+        for (to, &(_, token)) in to.chunks_exact_mut(width).zip(&tokens[first..]) {
+            to.copy_from_slice(&from[token * width..(token + 1) * width]);
         }
+    });
+}
+
+/// Copies the rows of tokens back to their places, each times what `factor` gives for the token.
+fn scatter(from: &[f32], d: usize, tokens: &[(usize, usize)], factor: impl Fn(usize) -> f32 + Sync, to: &mut [f32]) {
+    let (width, to) = (d.max(1), Disjoint::new(to));
+    parallel::for_each_range(from.len() / width, GRAIN.div_ceil(width), |rows| {
+        for row in rows {
+            let token = tokens[row].1;
+            let factor = factor(token);
+            // SAFETY: tokens have their own rows.
+            let to = unsafe { to.slice(token * width..(token + 1) * width) };
+            for (to, from) in to.iter_mut().zip(&from[row * width..(row + 1) * width]) {
+                *to = from * factor;
+            }
+        }
+    });
+}
+
+/// From the gradients of an expert's activated hidden states without the gate, `inside`, takes the gradients of the gates,
+/// and then multiplies both gradients by the gates.
+fn apply_gates(
+    routes: &Routes,
+    tokens: &[(usize, usize)],
+    activated: &[f32],
+    inside: &mut [f32],
+    own_dy: &mut [f32],
+    dgate: &mut [f32],
+) -> Result<(), KernelError> {
+    let (d_ff, d) = (inside.len() / tokens.len().max(1), own_dy.len() / tokens.len().max(1));
+    let mut gradients = scratch::take("gradients of gates", tokens.len())?;
+    let (to, inside, own_dy) = (Disjoint::new(&mut gradients), Disjoint::new(inside), Disjoint::new(own_dy));
+    parallel::for_each_range(tokens.len(), GRAIN.div_ceil(d_ff + d + 1), |rows| {
+        for row in rows {
+            let weight = routes.weight[tokens[row].1];
+            // SAFETY: rows do not overlap.
+            let (to, inside, own_dy) = unsafe {
+                let inside = inside.slice(row * d_ff..(row + 1) * d_ff);
+                (to.slice(row..row + 1), inside, own_dy.slice(row * d..(row + 1) * d))
+            };
+            to[0] = dot(inside, &activated[row * d_ff..(row + 1) * d_ff]);
+            inside.iter_mut().for_each(|x| *x *= weight);
+            own_dy.iter_mut().for_each(|x| *x *= weight);
+        }
+    });
+    for (gradient, &(_, token)) in gradients.iter().zip(tokens) {
+        dgate[token] = *gradient;
     }
+    Ok(())
 }
 
 /// [`crate::experts_with`] in training: `out[t] = routes.weight[t] · expert(x[t])`, 0 for tokens that go nowhere.
@@ -113,12 +166,7 @@ pub fn experts_train<'a>(
         let inner = Inner { act, dropout, tokens: Tokens::Sorted(tokens), d_ff };
         let gate = if sorted.gated { &mut wi_1[rows.clone()] } else { &mut [] };
         forward_rows(precision, &own, m, weights, &inner, &mut wi[rows], gate, &mut results)?;
-        for (from, &(_, token)) in results.chunks_exact(d.max(1)).zip(tokens) {
-            let weight = routes.weight[token];
-            for (out, y) in out[token * d..(token + 1) * d].iter_mut().zip(from) {
-                *out = y * weight;
-            }
-        }
+        scatter(&results, d, tokens, |token| routes.weight[token], out);
     }
     Ok(())
 }
@@ -169,12 +217,7 @@ pub fn experts_backward<'a>(
         inner.activate(wi, gate, &mut activated);
         // Without the gate first: its gradient is then a product of what is at hand, whatever its value.
         linear_backward_input(precision, &own_dy, m, weights.wo, &mut inside)?;
-        for (row, &(_, token)) in tokens.iter().enumerate() {
-            let (weight, inside) = (routes.weight[token], &mut inside[row * d_ff..(row + 1) * d_ff]);
-            dgate[token] = dot(inside, &activated[row * d_ff..(row + 1) * d_ff]);
-            inside.iter_mut().for_each(|x| *x *= weight);
-            own_dy[row * d..(row + 1) * d].iter_mut().for_each(|x| *x *= weight);
-        }
+        apply_gates(routes, tokens, &activated, &mut inside, &mut own_dy, dgate)?;
         let index = tokens.first().map_or(0, |&(expert, _)| expert);
         let mut sink = |part, dy: &[f32], x: &[f32], m| sink(index, part, dy, x, m);
         sink(FeedForwardPart::Wo, &own_dy, &activated, m)?;
@@ -182,9 +225,7 @@ pub fn experts_backward<'a>(
         // The gradients of the outputs are done with: their place takes those of the inputs.
         let own_dx = &mut own_dy;
         back_to_input(precision, &own, m, weights, &inner, wi, gate, &mut inside, Some(own_dx), &mut sink)?;
-        for (from, &(_, token)) in own_dx.chunks_exact(d.max(1)).zip(tokens) {
-            dx[token * d..(token + 1) * d].copy_from_slice(from);
-        }
+        scatter(own_dx, d, tokens, |_| 1.0, dx);
     }
     Ok(())
 }

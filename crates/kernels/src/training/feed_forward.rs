@@ -240,9 +240,11 @@ pub(super) fn back_to_input(
     if let Some(wi_1) = weights.wi_1 {
         let mut more = scratch::take("gradients through feed-forward gates", dx.len())?;
         linear_backward_input(precision, &dgate, n, wi_1, &mut more)?;
-        for (dx, more) in dx.iter_mut().zip(more.iter()) {
-            *dx += more;
-        }
+        parallel::for_each_row_chunk(dx, 1, GRAIN, |first, dx| {
+            for (dx, more) in dx.iter_mut().zip(&more[first..]) {
+                *dx += more;
+            }
+        });
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ const SHAPES: [(usize, usize, usize); 9] = [
 fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Float32 => 2e-6,
+        Precision::High => 5e-6,
         Precision::Bfloat16 => 8e-3,
     }
 }
@@ -29,7 +30,7 @@ fn input_gradients_match_the_reference() {
         let mut random = Random(30);
         for store in STORES {
             for (n, rows, cols) in SHAPES {
-                for precision in [Precision::Float32, Precision::Bfloat16] {
+                for precision in [Precision::Float32, Precision::High, Precision::Bfloat16] {
                     let w = Weights::random(&mut random, store, rows, cols);
                     let dy = random.vec(n * rows);
                     let what = format!("{isa} {store:?} {precision:?} {n}x{rows} by {cols}");

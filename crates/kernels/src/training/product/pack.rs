@@ -74,6 +74,7 @@ pub(super) unsafe fn left_by_rows(parts: usize, source: Source<f32>, scale: f32,
     unsafe {
         match parts {
             1 => left_by_rows_of::<1>(source, scale, to),
+            2 => left_by_rows_of::<2>(source, scale, to),
             _ => left_by_rows_of::<PARTS>(source, scale, to),
         }
     }
@@ -111,6 +112,7 @@ pub(super) unsafe fn left_by_columns(parts: usize, source: Source<f32>, scale: f
     unsafe {
         match parts {
             1 => left_by_columns_of::<1>(source, scale, to),
+            2 => left_by_columns_of::<2>(source, scale, to),
             _ => left_by_columns_of::<PARTS>(source, scale, to),
         }
     }
@@ -152,6 +154,7 @@ pub(super) unsafe fn right<T: Wide>(parts: usize, source: Source<T>, to: *mut u8
     unsafe {
         match parts {
             1 => right_of::<T, 1>(source, to),
+            2 => right_of::<T, 2>(source, to),
             _ => right_of::<T, PARTS>(source, to),
         }
     }
@@ -184,7 +187,8 @@ unsafe fn pair_of<T: Wide>(source: Source<T>, line: usize, half: usize) -> [__m5
     unsafe { [T::load(from, of(line)), T::load(from.wrapping_add(source.stride), of(line + 1))] }
 }
 
-/// 32 float32 as the sum of `COUNT` times 32 bfloat16, in order: 3 are exact; a single one is rounded to nearest.
+/// 32 float32 as the sum of `COUNT` times 32 bfloat16, in order; 3 are exact. Of two the first is rounded to nearest too:
+/// what the second then holds has no sign of its own, and the product of both seconds, which is left out, averages to 0.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn split<const COUNT: usize>(mut x: [__m512; 2]) -> [__m512i; COUNT] {
@@ -195,8 +199,14 @@ fn split<const COUNT: usize>(mut x: [__m512; 2]) -> [__m512i; COUNT] {
             *part = rounded(x);
             continue;
         }
-        let high = x.map(|x| _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), upper)));
-        *part = upper_halves(x);
+        let high = if COUNT == 2 {
+            *part = rounded(x);
+            [_mm512_castsi512_si256(*part), _mm512_extracti64x4_epi64::<1>(*part)]
+                .map(|half| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half))))
+        } else {
+            *part = upper_halves(x);
+            x.map(|x| _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), upper)))
+        };
         x = [_mm512_sub_ps(x[0], high[0]), _mm512_sub_ps(x[1], high[1])];
     }
     parts
