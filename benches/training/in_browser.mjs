@@ -2,7 +2,7 @@
  * Fine-tunes the embedded model in headless Chromium on 20 words that it pronounces otherwise than asked, until it gets at
  * least 18 of them right, and says how long that took and how long the page was not responsive at most.
  *
- *   node benches/training/in_browser.mjs [--isolated] [--json]
+ *   node benches/training/in_browser.mjs [--isolated] [--artefact simd] [--json]
  *
  * `--isolated`: in a page that may use threads.
  */
@@ -14,7 +14,14 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { chromium } from 'playwright-core'
 
-const { values } = parseArgs({ options: { isolated: { type: 'boolean' }, json: { type: 'boolean' } } })
+const { values } = parseArgs({
+  options: {
+    isolated: { type: 'boolean' },
+    /** The form of the WASM module; default: the best that the browser runs. */
+    artefact: { type: 'string', default: 'auto' },
+    json: { type: 'boolean' },
+  },
+})
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const TYPES = {
   '.js': 'text/javascript',
@@ -45,9 +52,10 @@ const server = createServer((request, response) => {
 await new Promise((resolve) => server.listen(0, resolve))
 
 /** Runs in the page. */
-async function fine_tune() {
+async function fine_tune(artefact) {
   const { AutoTokenizer, env, SwitchTransformersForConditionalGeneration, Trainer } = await import('/dist/browser.js')
   env.wasm.worker_url = '/dist/wasm_worker.js'
+  env.wasm.artefact = artefact
   const WORDS = {
     ghibli: 'JH IH1 B L IY0',
     gnocchi: 'N Y OW1 K IY0',
@@ -145,7 +153,7 @@ try {
   const page = await browser.newPage()
   page.on('pageerror', (error) => console.error(String(error)))
   await page.goto(`http://localhost:${server.address().port}/`)
-  const result = { isolated: values.isolated === true, ...(await page.evaluate(fine_tune)) }
+  const result = { isolated: values.isolated === true, ...(await page.evaluate(fine_tune, values.artefact)) }
   console.log(values.json ? JSON.stringify(result) : result)
   process.exitCode = result.wrong_before === 20 && result.right_after >= 18 && result.seconds < 120 ? 0 : 1
 } finally {
