@@ -15,3 +15,12 @@ export function fixture(name: string): string {
 }
 
 export const g2p = '/ts/assets/g2p'
+
+/** A folder of the origin private file system for what a training writes, and how it is removed. */
+export function training_folder(): { folder: string; remove: () => Promise<void> } {
+  const folder = `training-${crypto.randomUUID()}`
+  return {
+    folder,
+    remove: async () => (await navigator.storage.getDirectory()).removeEntry(folder, { recursive: true }),
+  }
+}

@@ -1,9 +1,9 @@
 /** The report page: every curve that the log has, nothing from elsewhere, and no way out of its data. */
 
 import { expect, test } from 'vitest'
+import { training_report } from '../../ts/entry/node.js'
 import { parse_log } from '../../ts/training/log.js'
 import { figures_of, load_maps_of, load_variation } from '../../ts/training/report/figures.js'
-import { training_report } from '../../ts/training/report/report.js'
 
 const layers = (load: number[], dropped = 0) => [{ stack: 'encoder', layer: 1, load, dropped }]
 const LOG = [
@@ -75,8 +75,8 @@ test('has the shares of every expert over time', () => {
   expect(load_variation([1, 0])).toBe(1)
 })
 
-test('is one page that loads nothing and cannot be broken out of', () => {
-  const html = training_report(
+test('is one page that loads nothing and cannot be broken out of', async () => {
+  const html = await training_report(
     [
       ...LOG,
       {
@@ -100,8 +100,8 @@ test('is one page that loads nothing and cannot be broken out of', () => {
   expect(html).toContain('MIT licence')
 })
 
-test('of an empty log says so', () => {
-  expect(training_report([])).toContain('Nothing has been logged yet.')
+test('of an empty log says so', async () => {
+  expect(await training_report('')).toContain('Nothing has been logged yet.')
 })
 
 test('lines that were cut off are left out of a log', () => {

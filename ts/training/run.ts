@@ -366,8 +366,8 @@ export class TrainingRun {
     const { args, store } = this.#parts
     if (!args.report || store === null) return
     // A chunk of its own: it carries a plotting library.
-    const { training_report } = await import('./report/report.js')
-    const html = training_report(await this.#log.entries(), {
+    const { make_report } = await import('./report/report.js')
+    const html = make_report(await this.#log.entries(), {
       title: `Training in ${store.location}`,
       args: { ...args },
     })

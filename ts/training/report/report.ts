@@ -6,19 +6,16 @@
 import uplot_script from 'uplot/dist/uPlot.iife.min.js?raw'
 import uplot_style from 'uplot/dist/uPlot.min.css?raw'
 import type { LogEntry } from '../state.js'
+import type { TrainingReportOptions } from '../training_report.js'
 import { figures_of, load_maps_of, load_variation } from './figures.js'
 import page_script from './page_script.js?raw'
 import page_style from './page_style.css?raw'
 
-export interface ReportOptions {
-  /** Default "Training". */
-  title?: string
-  /** Shown below the curves. */
-  args?: Readonly<Record<string, unknown>>
-}
-
 /** The page. `log` are the entries of `log.jsonl`. */
-export function training_report(log: readonly LogEntry[], { title = 'Training', args }: ReportOptions = {}): string {
+export function make_report(
+  log: readonly LogEntry[],
+  { title = 'Training', args }: TrainingReportOptions = {},
+): string {
   const figures = figures_of(log)
   const maps = load_maps_of(log)
   // "<" could end the script that holds the data.
