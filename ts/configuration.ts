@@ -3,7 +3,7 @@
 import { ALIASES, config_faults, FIELDS, type FieldName, FLOAT_FIELDS, sparse_step } from './configuration_fields.js'
 import { ConfigError } from './errors.js'
 import { write_text_file } from './utils/files.js'
-import { is_record, sorted_json } from './utils/json.js'
+import { copy_of, has_own, is_record, sorted_json } from './utils/json.js'
 import { type RepositoryOptions, read_repository_json } from './utils/repository.js'
 
 export { type ConfigFault, config_faults } from './configuration_fields.js'
@@ -142,7 +142,7 @@ export class SwitchTransformersConfig {
     const faults: { field: string; message: string }[] = []
     for (const [name, value] of Object.entries(values)) {
       if (value === undefined || name === 'model_type' || name === '__proto__') continue
-      const field = Object.hasOwn(ALIASES, name) ? ALIASES[name as keyof typeof ALIASES] : name
+      const field = has_own(ALIASES, name) ? ALIASES[name as keyof typeof ALIASES] : name
       if (field in SwitchTransformersConfig.prototype) {
         faults.push({ field, message: 'has the name of a method and cannot be kept' })
         continue
@@ -150,7 +150,7 @@ export class SwitchTransformersConfig {
       // As in the reference, an alias that comes with the field itself does not win over it.
       if (field !== name && values[field] !== undefined) continue
       // Null stands for "not given", except where it is a value of its own.
-      if (value === null && Object.hasOwn(FIELDS, field) && FIELDS[field as FieldName].check(null) !== null) continue
+      if (value === null && has_own(FIELDS, field) && FIELDS[field as FieldName].check(null) !== null) continue
       given[field] = value
     }
     const model_type = values.model_type
@@ -223,7 +223,7 @@ export class SwitchTransformersConfig {
   /** Every field, unknown ones included, as plain JSON values. */
   to_dict(): Record<string, unknown> {
     const fields = Object.fromEntries(Object.entries(this).filter(([, value]) => value !== undefined))
-    return structuredClone({ ...fields, model_type: this.model_type, transformers_version: REFERENCE_VERSION })
+    return copy_of({ ...fields, model_type: this.model_type, transformers_version: REFERENCE_VERSION })
   }
 
   /**

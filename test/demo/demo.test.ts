@@ -21,9 +21,6 @@ afterAll(async () => {
   await server?.stop()
 })
 
-/** Tokenizers have these or not; that they are asked for is the library's way, and browsers report every 404. */
-const OPTIONAL_FILES = /\/(special_tokens_map|added_tokens)\.json$/
-
 /** Runs `visit` on the page once it has pronounced the word that it opens with, and fails when it logged an error. */
 async function with_page(visit: (page: Page) => Promise<void>, options: BrowserContextOptions = {}): Promise<void> {
   const context = await browser.newContext(options)
@@ -32,8 +29,7 @@ async function with_page(visit: (page: Page) => Promise<void>, options: BrowserC
     const problems: string[] = []
     page.on('pageerror', (error) => problems.push(String(error)))
     page.on('console', (message) => {
-      if (/error|warning/.test(message.type()) && !OPTIONAL_FILES.test(message.location().url))
-        problems.push(message.text())
+      if (/error|warning/.test(message.type())) problems.push(`${message.text()} ${message.location().url}`)
     })
     await page.goto(server.url)
     await finished(page, 'switch')

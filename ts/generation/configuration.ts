@@ -3,7 +3,7 @@
 import { REFERENCE_VERSION, type SwitchTransformersConfig } from '../configuration.js'
 import { ConfigError } from '../errors.js'
 import { write_text_file } from '../utils/files.js'
-import { is_record, sorted_json } from '../utils/json.js'
+import { copy_of, is_record, sorted_json } from '../utils/json.js'
 import { type RepositoryOptions, read_repository_json } from '../utils/repository.js'
 import { type GenerationOptions, OPTION_NAMES } from './options.js'
 
@@ -56,7 +56,7 @@ export class GenerationConfig {
   /** The options that are set, as plain JSON values. */
   to_dict(): Record<string, unknown> {
     const values = Object.entries(this).filter(([, value]) => value !== undefined)
-    return structuredClone({ ...Object.fromEntries(values), transformers_version: REFERENCE_VERSION })
+    return copy_of({ ...Object.fromEntries(values), transformers_version: REFERENCE_VERSION })
   }
 
   /** The text of `generation_config.json`. */

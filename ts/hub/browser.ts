@@ -44,7 +44,7 @@ function folder_address(name: string): URL | null {
 
 function browser_settings(options: RepositoryOptions): RequestSettings {
   const endpoint = (options.endpoint ?? 'https://huggingface.co').replace(/\/+$/, '')
-  if (!/^https?:\/\/[^?#]+$/.test(endpoint) || !URL.canParse(endpoint)) {
+  if (!/^https?:\/\/[^?#]+$/.test(endpoint) || !is_address(endpoint)) {
     throw new OptionError('INVALID_OPTION', `"endpoint" must be like https://huggingface.co; got ${quote(endpoint)}.`)
   }
   return {
@@ -57,5 +57,14 @@ function browser_settings(options: RepositoryOptions): RequestSettings {
     max_retries: options.max_retries ?? 4,
     retry_delay_ms: options.retry_delay_ms ?? 300,
     raw_http: false,
+  }
+}
+
+/** `URL.canParse`, which is newer than what else is needed. */
+function is_address(text: string): boolean {
+  try {
+    return new URL(text).href !== ''
+  } catch {
+    return false
   }
 }

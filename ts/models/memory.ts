@@ -2,7 +2,7 @@
 
 import { SwitchTransformersConfig, type SwitchTransformersConfigValues, to_config } from '../configuration.js'
 import { BackendError, OptionError } from '../errors.js'
-import { is_record, show } from '../utils/json.js'
+import { has_own, is_record, show } from '../utils/json.js'
 import type { RepositoryOptions } from '../utils/repository.js'
 import { check_option_names, type DtypeName, HUB_OPTIONS, to_dtype } from './options.js'
 import { count_parameters } from './parameter_count.js'
@@ -114,7 +114,7 @@ function stored_dtype(config: SwitchTransformersConfig, dtype: unknown): keyof t
   if (chosen !== 'auto') return chosen
   if (is_record(config.quantization_config)) return 'int4'
   const named = config.dtype ?? config.torch_dtype
-  return typeof named === 'string' && Object.hasOwn(BYTES, named) ? (named as keyof typeof BYTES) : undefined
+  return typeof named === 'string' && has_own(BYTES, named) ? (named as keyof typeof BYTES) : undefined
 }
 
 /**

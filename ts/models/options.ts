@@ -2,7 +2,7 @@
 
 import type { Dtype, FloatDtype } from '../backend/contract.js'
 import { OptionError } from '../errors.js'
-import { show } from '../utils/json.js'
+import { has_own, show } from '../utils/json.js'
 import type { RepositoryOptions } from '../utils/repository.js'
 
 /** The options that say where a model's files are and how they are fetched. */
@@ -58,7 +58,7 @@ export function check_option_names(call: string, options: object, known: Readonl
 
 export function to_dtype(value: unknown): Dtype {
   if (value === undefined || value === null) return 'auto'
-  const dtype = typeof value === 'string' && Object.hasOwn(DTYPES, value) ? DTYPES[value] : undefined
+  const dtype = typeof value === 'string' && has_own(DTYPES, value) ? DTYPES[value] : undefined
   if (dtype !== undefined) return dtype
   const code = typeof value === 'string' ? 'UNSUPPORTED_OPTION' : 'INVALID_OPTION'
   throw new OptionError(code, `dtype ${show(value)} is not supported; use ${Object.keys(DTYPES).join(', ')}.`, {

@@ -1,5 +1,6 @@
 /** Element types and the typed arrays that hold them. The names are those of transformers.js. */
 
+import { has_own } from '../utils/json.js'
 export interface DataArrays {
   float32: Float32Array
   float64: Float64Array
@@ -38,5 +39,5 @@ export const DATA_ARRAYS: { readonly [T in DataType]: Constructor<DataArrays[T]>
 export const DATA_TYPES = Object.keys(DATA_ARRAYS) as DataType[]
 
 export function is_data_type(type: unknown): type is DataType {
-  return typeof type === 'string' && Object.hasOwn(DATA_ARRAYS, type)
+  return typeof type === 'string' && has_own(DATA_ARRAYS, type)
 }

@@ -1,6 +1,7 @@
 /** Values of a tokenizer file, read with the checks and the messages that a file from anywhere needs. */
 
 import { TokenizerError } from '../errors.js'
+import { has_own } from '../utils/json.js'
 
 /** A value in a JSON file, which knows where it is. */
 export class Field {
@@ -22,7 +23,7 @@ export class Field {
   /** The value under a key of an object; absent when the object lacks it. */
   get(key: string): Field {
     const object = this.object()
-    return new Field(Object.hasOwn(object, key) ? object[key] : undefined, this.file, `${this.path}.${key}`)
+    return new Field(has_own(object, key) ? object[key] : undefined, this.file, `${this.path}.${key}`)
   }
 
   object(): Record<string, unknown> {

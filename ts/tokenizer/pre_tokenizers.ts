@@ -86,7 +86,7 @@ const BEHAVIORS: Record<(typeof BEHAVIOR_NAMES)[number], (stretches: Stretch[]) 
 function join(stretches: Stretch[], joins: (stretch: Stretch, before: Stretch) => boolean): Stretch[] {
   const joined: Stretch[] = []
   for (const [index, stretch] of stretches.entries()) {
-    if (index > 0 && joins(stretch, stretches[index - 1]!)) joined.at(-1)!.end = stretch.end
+    if (index > 0 && joins(stretch, stretches[index - 1]!)) joined[joined.length - 1]!.end = stretch.end
     else joined.push({ ...stretch })
   }
   return joined

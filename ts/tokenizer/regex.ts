@@ -10,6 +10,7 @@
  * a quantifier without an upper limit may try n lengths, another one as many as it allows, and choices add up.
  */
 
+import { has_own } from '../utils/json.js'
 export interface Translation {
   /** For a RegExp with the flag `u`. */
   source: string
@@ -137,7 +138,7 @@ class Reader {
     const char = this.#next()
     if (char === 'w') return in_class ? WORD_IN_CLASS : `[${WORD}]`
     if (char === 'W' && !in_class) return `[^${WORD}]`
-    if (Object.hasOwn(ESCAPES, char)) return ESCAPES[char]!
+    if (has_own(ESCAPES, char)) return ESCAPES[char]!
     if (/\w/.test(char)) return this.#fail()
     return '^$\\.*+?()[]{}|/'.includes(char) || (in_class && char === '-') ? `\\${char}` : char
   }

@@ -119,7 +119,7 @@ export class Unigram implements Model {
     for (let end = length; end > 0; end = start[end]!) {
       const unknown = id[end] === (this.#unknown_id ?? -1)
       // Unknown characters side by side become one token.
-      if (unknown && unknown_before) spans.at(-1)!.start = start[end]!
+      if (unknown && unknown_before) spans[spans.length - 1]!.start = start[end]!
       else spans.push({ start: start[end]!, end })
       unknown_before = unknown
     }

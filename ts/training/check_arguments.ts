@@ -1,7 +1,7 @@
 /** From the options that a user gives to complete ones: every one checked, contradictions refused, defaults filled in. */
 
 import { OptionError } from '../errors.js'
-import { is_record, show } from '../utils/json.js'
+import { has_own, is_record, show } from '../utils/json.js'
 import { argument_defaults, argument_fault, argument_rules } from './argument_table.js'
 import type { CompleteArguments, TrainingArguments } from './arguments.js'
 import { lower_is_better } from './metrics/names.js'
@@ -25,7 +25,7 @@ const LORA_TARGETS = ['q', 'k', 'v', 'o', 'wi', 'wi_0', 'wi_1', 'wo']
 export function check_arguments(given: TrainingArguments, context: ArgumentContext): CompleteArguments {
   if (!is_record(given)) throw invalid(['args'], `args must be an object of options; found ${show(given)}`)
   const known = Object.entries(given).filter(([, value]) => value !== undefined)
-  const unknown = known.map(([name]) => name).filter((name) => !Object.hasOwn(argument_rules(), name))
+  const unknown = known.map(([name]) => name).filter((name) => !has_own(argument_rules(), name))
   if (unknown.length > 0) {
     throw new OptionError(
       'UNSUPPORTED_OPTION',

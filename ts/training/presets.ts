@@ -2,7 +2,7 @@
 
 import { OptionError } from '../errors.js'
 import { SIZES, size_config } from '../inspect/presets.js'
-import { show } from '../utils/json.js'
+import { has_own, show } from '../utils/json.js'
 
 /** What all have in common: every other layer is sparse with 8 experts, and one matrix serves both embeddings and the head. */
 const COMMON = {
@@ -35,7 +35,7 @@ export const TRAINING_PRESETS = ['tiny', 'small', 'medium'] as const
  * @throws {OptionError} `INVALID_OPTION` for a name that is no preset.
  */
 export function training_config(preset: string, vocab_size: number): Record<string, unknown> {
-  if (Object.hasOwn(PRESETS, preset)) {
+  if (has_own(PRESETS, preset)) {
     const { layers, d_model, num_heads } = PRESETS[preset as keyof typeof PRESETS]
     return {
       ...COMMON,

@@ -32,3 +32,17 @@ export function show(value: unknown): string {
   if (text === undefined) return `a ${typeof value}`
   return text.length > 80 ? `${text.slice(0, 77)}...` : text
 }
+
+const { hasOwnProperty: owns } = Object.prototype
+
+/** `Object.hasOwn`, which the oldest engines with WebAssembly's SIMD lack. */
+export function has_own(object: object, key: PropertyKey): boolean {
+  return owns.call(object, key)
+}
+
+/** A deep copy of JSON values, numbers that JSON lacks included. (Those engines have no `structuredClone` either.) */
+export function copy_of<T>(value: T): T {
+  if (Array.isArray(value)) return value.map(copy_of) as T
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, copy_of(item)])) as T
+}

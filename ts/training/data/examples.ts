@@ -1,7 +1,7 @@
 /** Examples: what rows of any form become, and what is said of those that cannot. */
 
 import { InputError } from '../../errors.js'
-import { is_record, show } from '../../utils/json.js'
+import { has_own, is_record, show } from '../../utils/json.js'
 
 /** A pair to learn from. */
 export interface Example {
@@ -93,11 +93,11 @@ function column(
   role: string,
 ): [name: string, value: unknown] {
   if (chosen !== undefined && chosen !== null) {
-    const value = Object.hasOwn(row, chosen) ? row[chosen] : inside(row, chosen)
+    const value = has_own(row, chosen) ? row[chosen] : inside(row, chosen)
     if (value === undefined) throw new BadRow(`it has no column "${chosen}", only ${names_of(row)}`)
     return [chosen, value]
   }
-  const found = usual.find((name) => Object.hasOwn(row, name))
+  const found = usual.find((name) => has_own(row, name))
   if (found === undefined) {
     throw new BadRow(
       `no column is known as a ${role} (${usual.join(', ')}); it has ${names_of(row)}. Name it by ${role}_column`,
@@ -108,7 +108,7 @@ function column(
 
 function inside(row: Record<string, unknown>, path: string): unknown {
   let value: unknown = row
-  for (const part of path.split('.')) value = is_record(value) && Object.hasOwn(value, part) ? value[part] : undefined
+  for (const part of path.split('.')) value = is_record(value) && has_own(value, part) ? value[part] : undefined
   return value
 }
 
