@@ -7,90 +7,69 @@
 
 import type { WireError } from './backend/contract.js'
 
-/** Stable codes. They are part of the public API: a code is never renamed, and its meaning never changes. */
-export const ERROR_CODES = [
+/**
+ * Stable codes, each with the class of its errors. They are part of the public API: a code is never renamed, and its meaning
+ * never changes. (The classes' names are written out because minifiers rename classes.)
+ */
+const CLASS_NAMES = {
   /** A model config with a missing, mistyped or impossible value. */
-  'INVALID_CONFIG',
+  INVALID_CONFIG: 'ConfigError',
   /** Ids, masks, tensors or text that a call cannot take. */
-  'INVALID_INPUT',
+  INVALID_INPUT: 'InputError',
   /** An option with a wrong value, or options that contradict each other. */
-  'INVALID_OPTION',
+  INVALID_OPTION: 'OptionError',
   /** An option that is known but not implemented. */
-  'UNSUPPORTED_OPTION',
+  UNSUPPORTED_OPTION: 'OptionError',
   /** A checkpoint file that is truncated, or whose header contradicts its contents. */
-  'CHECKPOINT_CORRUPT',
+  CHECKPOINT_CORRUPT: 'CheckpointError',
   /** A pickle file that asks for more than tensors. Nothing in it was executed. */
-  'CHECKPOINT_UNSAFE',
+  CHECKPOINT_UNSAFE: 'CheckpointError',
   /** Tensors that are missing, unexpected or of another shape than the config implies. */
-  'CHECKPOINT_MISMATCH',
+  CHECKPOINT_MISMATCH: 'CheckpointError',
   /** A checkpoint in a format or dtype that cannot be read. */
-  'CHECKPOINT_UNSUPPORTED',
+  CHECKPOINT_UNSUPPORTED: 'CheckpointError',
   /** A file that is not there. */
-  'FILE_NOT_FOUND',
+  FILE_NOT_FOUND: 'FileError',
   /** A file that is there but cannot be read or written. */
-  'FILE_READ',
+  FILE_READ: 'FileError',
   /** Not enough memory, or more than the backend can address. */
-  'OUT_OF_MEMORY',
+  OUT_OF_MEMORY: 'BackendError',
   /** The caller's `AbortSignal` fired. */
-  'ABORTED',
+  ABORTED: 'AbortError',
   /** Something was used after `dispose()`. */
-  'DISPOSED',
+  DISPOSED: 'DisposedError',
   /** No backend fits this machine or this engine, or the one asked for does not. */
-  'BACKEND_UNAVAILABLE',
+  BACKEND_UNAVAILABLE: 'BackendError',
   /** The hub could not be reached or answered with an error. */
-  'HUB_NETWORK',
+  HUB_NETWORK: 'HubError',
   /** No such repository, revision or file on the hub. */
-  'HUB_NOT_FOUND',
+  HUB_NOT_FOUND: 'HubError',
   /** The hub wants another token. */
-  'HUB_UNAUTHORIZED',
+  HUB_UNAUTHORIZED: 'HubError',
   /** A download would be needed, but only local files are allowed. */
-  'HUB_OFFLINE',
+  HUB_OFFLINE: 'HubError',
   /** A downloaded file has the wrong size or hash. */
-  'HUB_INTEGRITY',
+  HUB_INTEGRITY: 'HubError',
   /** A tokenizer file that is malformed. */
-  'TOKENIZER_INVALID',
+  TOKENIZER_INVALID: 'TokenizerError',
   /** A loss or a gradient that is not a number any more, or infinite. */
-  'TRAINING_DIVERGED',
+  TRAINING_DIVERGED: 'TrainingError',
   /** A handle that the backend does not know. */
-  'INVALID_HANDLE',
+  INVALID_HANDLE: 'DisposedError',
   /** A bug in the library. */
-  'INTERNAL',
-] as const
+  INTERNAL: 'InternalError',
+} as const
 
-export type ErrorCode = (typeof ERROR_CODES)[number]
+export type ErrorCode = keyof typeof CLASS_NAMES
+
+/** Every code. */
+export const ERROR_CODES = Object.keys(CLASS_NAMES) as readonly ErrorCode[]
 
 export interface ErrorOptions {
   /** Figures for programs: what was found, limits, lists of names. Plain JSON values. */
   details?: unknown
   /** The error that led to this one. */
   cause?: unknown
-}
-
-/** The class that each code belongs to. Written out because minifiers rename classes. */
-const CLASS_NAMES: Record<ErrorCode, string> = {
-  INVALID_CONFIG: 'ConfigError',
-  INVALID_INPUT: 'InputError',
-  INVALID_OPTION: 'OptionError',
-  UNSUPPORTED_OPTION: 'OptionError',
-  CHECKPOINT_CORRUPT: 'CheckpointError',
-  CHECKPOINT_UNSAFE: 'CheckpointError',
-  CHECKPOINT_MISMATCH: 'CheckpointError',
-  CHECKPOINT_UNSUPPORTED: 'CheckpointError',
-  FILE_NOT_FOUND: 'FileError',
-  FILE_READ: 'FileError',
-  OUT_OF_MEMORY: 'BackendError',
-  ABORTED: 'AbortError',
-  DISPOSED: 'DisposedError',
-  BACKEND_UNAVAILABLE: 'BackendError',
-  HUB_NETWORK: 'HubError',
-  HUB_NOT_FOUND: 'HubError',
-  HUB_UNAUTHORIZED: 'HubError',
-  HUB_OFFLINE: 'HubError',
-  HUB_INTEGRITY: 'HubError',
-  TOKENIZER_INVALID: 'TokenizerError',
-  TRAINING_DIVERGED: 'TrainingError',
-  INVALID_HANDLE: 'DisposedError',
-  INTERNAL: 'InternalError',
 }
 
 /** The base of every error that the library throws. */
@@ -183,47 +162,36 @@ export class InternalError extends SwitchTransformersError<'INTERNAL'> {
 }
 
 export function is_error_code(code: unknown): code is ErrorCode {
-  return typeof code === 'string' && (ERROR_CODES as readonly string[]).includes(code)
+  return ERROR_CODES.includes(code as ErrorCode)
 }
 
 /** The error of the class that `code` belongs to. */
 export function error_for_code(code: ErrorCode, message: string, options?: ErrorOptions): SwitchTransformersError {
-  switch (code) {
-    case 'INVALID_CONFIG':
+  switch (CLASS_NAMES[code]) {
+    case 'ConfigError':
       return new ConfigError(message, options)
-    case 'INVALID_INPUT':
+    case 'InputError':
       return new InputError(message, options)
-    case 'INVALID_OPTION':
-    case 'UNSUPPORTED_OPTION':
-      return new OptionError(code, message, options)
-    case 'CHECKPOINT_CORRUPT':
-    case 'CHECKPOINT_UNSAFE':
-    case 'CHECKPOINT_MISMATCH':
-    case 'CHECKPOINT_UNSUPPORTED':
-      return new CheckpointError(code, message, options)
-    case 'FILE_NOT_FOUND':
-    case 'FILE_READ':
-      return new FileError(code, message, options)
-    case 'ABORTED':
+    case 'OptionError':
+      return new OptionError(code as OptionErrorCode, message, options)
+    case 'CheckpointError':
+      return new CheckpointError(code as CheckpointErrorCode, message, options)
+    case 'FileError':
+      return new FileError(code as FileErrorCode, message, options)
+    case 'AbortError':
       return new AbortError(message, options)
-    case 'DISPOSED':
-    case 'INVALID_HANDLE':
-      return new DisposedError(message, options, code)
-    case 'BACKEND_UNAVAILABLE':
-    case 'OUT_OF_MEMORY':
-      return new BackendError(code, message, options)
-    case 'HUB_NETWORK':
-    case 'HUB_NOT_FOUND':
-    case 'HUB_UNAUTHORIZED':
-    case 'HUB_OFFLINE':
-    case 'HUB_INTEGRITY':
-      return new HubError(code, message, options)
-    case 'TOKENIZER_INVALID':
+    case 'DisposedError':
+      return new DisposedError(message, options, code as DisposedErrorCode)
+    case 'BackendError':
+      return new BackendError(code as BackendErrorCode, message, options)
+    case 'HubError':
+      return new HubError(code as HubErrorCode, message, options)
+    case 'TokenizerError':
       return new TokenizerError(message, options)
     // Made here, never in the backend: pages that do not train need not carry its class.
-    case 'TRAINING_DIVERGED':
+    case 'TrainingError':
       return new SwitchTransformersError(code, message, options)
-    case 'INTERNAL':
+    case 'InternalError':
       return new InternalError(message, options)
   }
 }
