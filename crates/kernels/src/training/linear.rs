@@ -41,10 +41,37 @@ pub fn linear_backward_weight(
     scale: f32,
     dw: &mut [f32],
 ) -> Result<(), KernelError> {
+    weight_gradient(precision, (dy, x), n, (rows, cols), scale, true, dw)
+}
+
+/// [`linear_backward_weight`] in place of what `dw` holds.
+#[allow(clippy::too_many_arguments)] // All are needed.
+pub fn linear_backward_weight_anew(
+    precision: Precision,
+    dy: &[f32],
+    x: &[f32],
+    n: usize,
+    rows: usize,
+    cols: usize,
+    scale: f32,
+    dw: &mut [f32],
+) -> Result<(), KernelError> {
+    weight_gradient(precision, (dy, x), n, (rows, cols), scale, false, dw)
+}
+
+fn weight_gradient(
+    precision: Precision,
+    (dy, x): (&[f32], &[f32]),
+    n: usize,
+    (rows, cols): (usize, usize),
+    scale: f32,
+    add: bool,
+    dw: &mut [f32],
+) -> Result<(), KernelError> {
     expect_len("linear output gradient elements", dy.len(), size("linear output gradient", n, rows)?)?;
     expect_len("linear input elements", x.len(), size("linear input", n, cols)?)?;
     expect_len("weight gradient elements", dw.len(), size("weight gradient", rows, cols)?)?;
     let product =
-        Product { a: dy, lies: Lies::ByColumns, b: Values::F32(x), rows, columns: cols, depth: n, scale, add: true };
+        Product { a: dy, lies: Lies::ByColumns, b: Values::F32(x), rows, columns: cols, depth: n, scale, add };
     product::run(precision, &product, dw)
 }

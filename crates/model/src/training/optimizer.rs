@@ -1,9 +1,7 @@
 //! One update: the global norm, clipping, then each parameter's step (reference: `torch.nn.utils.clip_grad_norm_`,
 //! `torch.optim.AdamW`, `transformers.optimization.Adafactor`).
 
-use switch_kernels::training::{
-    adafactor_step, adamw_step, all_finite, sum_of_squares, Adafactor, AdafactorState, AdamW,
-};
+use switch_kernels::training::{adafactor_step, adamw_step, sum_of_squares, Adafactor, AdafactorState, AdamW};
 
 use super::options::OptimizerOptions;
 use super::parameters::Slot;
@@ -39,15 +37,10 @@ impl Training {
         let mut squares = 0f64;
         let mut non_finite = None;
         for slot in &self.slots {
-            let (sum, finite) = slot.with_gradient(|gradient| match gradient {
-                Some(gradient) => {
-                    let sum = sum_of_squares(gradient);
-                    (sum, sum.is_finite() && all_finite(gradient))
-                }
-                None => (0.0, true),
-            })?;
+            let sum = slot.with_gradient(|gradient| gradient.map_or(0.0, sum_of_squares))?;
             squares += sum;
-            if !finite && non_finite.is_none() {
+            // Squares of float32 do not overflow float64: the sum is finite if and only if every value is.
+            if !sum.is_finite() && non_finite.is_none() {
                 non_finite = Some(slot.name.clone());
             }
         }

@@ -86,8 +86,17 @@ fn forward(model: &SwitchTransformers, batch: &TrainingBatch, pass: &TrainingPas
 }
 
 impl Training {
-    /// Adds the gradients of a batch's loss, times `loss_scale`. Noise is drawn from the seed and `step`.
+    /// Adds the gradients of a batch's loss, times `loss_scale`. Noise is drawn from the seed and `step`. When it fails, all
+    /// gradients are forgotten: some of this batch's may have been among them.
     pub fn step(&mut self, batch: &TrainingBatch, step: u64, loss_scale: f32) -> Result<StepReport> {
+        let report = self.forward_and_back(batch, step, loss_scale);
+        if report.is_err() {
+            self.clear_gradients();
+        }
+        report
+    }
+
+    fn forward_and_back(&mut self, batch: &TrainingBatch, step: u64, loss_scale: f32) -> Result<StepReport> {
         let pass = self.options.pass(self.model.config(), step);
         let (passed, tape) = ops::record(|| forward(&self.model, batch, &pass))?;
         let (mut report, gradient) = self.losses(batch, &passed, Some(loss_scale))?;

@@ -6,7 +6,7 @@
 use std::cell::UnsafeCell;
 use std::sync::{Mutex, PoisonError};
 
-use switch_kernels::training::linear_backward_weight;
+use switch_kernels::training::{linear_backward_weight, linear_backward_weight_anew};
 use switch_kernels::Precision;
 
 use super::adapter::Adapter;
@@ -23,13 +23,21 @@ pub struct Gradient {
 impl Gradient {
     /// The values, zeroed first where there were none.
     pub fn start(&mut self, len: usize) -> Result<&mut [f32]> {
+        let (values, there) = self.room(len)?;
+        if !there {
+            values.fill(0.0);
+        }
+        Ok(values)
+    }
+
+    /// The values, and whether they mean anything yet; the caller writes all of them if not.
+    fn room(&mut self, len: usize) -> Result<(&mut [f32], bool)> {
         if self.values.len() != len {
             self.values = try_zeros(len)?;
-        } else if !self.present {
-            self.values.fill(0.0);
+            self.present = false;
         }
-        self.present = true;
-        Ok(&mut self.values)
+        let there = std::mem::replace(&mut self.present, true);
+        Ok((&mut self.values, there))
     }
 
     pub fn get(&self) -> Option<&[f32]> {
@@ -91,8 +99,10 @@ impl Trainable {
         match &self.learned {
             Learned::All(gradient) => {
                 let mut gradient = gradient.lock().unwrap_or_else(PoisonError::into_inner);
-                let dw = gradient.start(rows * cols)?;
-                Ok(linear_backward_weight(precision, dy, x, n, rows, cols, 1.0, dw)?)
+                match gradient.room(rows * cols)? {
+                    (dw, true) => Ok(linear_backward_weight(precision, dy, x, n, rows, cols, 1.0, dw)?),
+                    (dw, false) => Ok(linear_backward_weight_anew(precision, dy, x, n, rows, cols, 1.0, dw)?),
+                }
             }
             Learned::Adapter(adapter) => {
                 adapter.lock().unwrap_or_else(PoisonError::into_inner).add_linear(precision, dy, x, n)
