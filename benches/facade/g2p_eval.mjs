@@ -2,6 +2,7 @@
  * The embedded model on words with known pronunciations: how many answers equal the reference's, and the error rates.
  *
  *   node benches/facade/g2p_eval.mjs TEST.tsv [--beams 4] [--batch 128] [--backend native|wasm] [--metrics METRICS.json]
+ *     [--dtype int8]
  *
  * TEST.tsv has a header line and, separated by tabs: word, pronunciations (separated by " | "), the reference's greedy
  * answer, its answer with 4 beams. With --metrics (the reference's own error rates) the exit code is 1 unless all but 19
@@ -25,13 +26,17 @@ const { values, positionals } = parseArgs({
     batch: { type: 'string', default: '128' },
     backend: { type: 'string', default: 'native' },
     metrics: { type: 'string' },
+    dtype: { type: 'string', default: 'auto' },
   },
 })
 const beams = Number(values.beams)
 const rows = parse_rows(readFileSync(positionals[0], 'utf8'))
 const path = embedded_model_path()
 const tokenizer = await AutoTokenizer.from_pretrained(path)
-const model = await SwitchTransformersForConditionalGeneration.from_pretrained(path, { backend: values.backend })
+const model = await SwitchTransformersForConditionalGeneration.from_pretrained(path, {
+  backend: values.backend,
+  dtype: values.dtype,
+})
 
 const started = performance.now()
 const answers = []

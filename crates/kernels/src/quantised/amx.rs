@@ -13,6 +13,7 @@ use crate::scratch;
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Columns per tile product.
 const DEPTH: usize = 64;
@@ -25,12 +26,14 @@ const COPY_FROM: usize = 64;
 
 /// Whether a product of `n` rows with `w` goes through the tiles.
 pub(super) fn suits(n: usize, w: &Matrix<'_>) -> bool {
-    isa::active() == Isa::Amx && has_int8() && n >= FROM && w.rows >= SIDE && w.cols > 0 && w.cols.is_multiple_of(DEPTH)
+    let shape = n >= FROM && w.rows >= SIDE && w.cols > 0 && w.cols.is_multiple_of(DEPTH);
+    shape && isa::active() == Isa::Amx && has_int8()
 }
 
 fn has_int8() -> bool {
-    // AMX is active, so that leaf 7 exists.
-    __cpuid_count(7, 0).edx >> 25 & 1 == 1
+    // Asked once: virtual machines answer slowly. AMX is active, so that leaf 7 exists.
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| __cpuid_count(7, 0).edx >> 25 & 1 == 1)
 }
 
 pub(super) fn packed_bytes(n: usize, cols: usize) -> usize {
@@ -125,6 +128,9 @@ pub(super) unsafe fn product(block: &Block<'_>, rows: &Rows, features: Range<usi
             let mut row = 0;
             while row < block.n {
                 let height = (block.n - row).min(SIDE);
+                if row == 0 {
+                    prefetch(values[feature * cols..].as_ptr().wrapping_add(SIDE * cols), SIDE * cols);
+                }
                 // SAFETY: the operands are whole, the output has these rows and features.
                 unsafe {
                     multiply(&left, tiles.add(row * cols), cols / DEPTH, height > 16, &mut sums);
@@ -138,6 +144,14 @@ pub(super) unsafe fn product(block: &Block<'_>, rows: &Rows, features: Range<usi
     if feature < features.end {
         // SAFETY: the caller's promises.
         unsafe { super::tiles::product(block, rows, feature..features.end) };
+    }
+}
+
+/// Asks for the weights of the next panel, while this one is multiplied.
+fn prefetch(from: *const i8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        // SAFETY: a prefetch may be given any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line)) };
     }
 }
 

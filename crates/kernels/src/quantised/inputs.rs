@@ -1,7 +1,7 @@
 //! Rows of inputs, each quantised by its own largest magnitude and laid out as the active unit reads them.
 
 use super::formats::BLOCK;
-use super::unit::{self, Unit};
+use super::unit::{self, round, Unit};
 use crate::error::{product, KernelError};
 use crate::gemm::Block;
 use crate::matrix::{Matrix, Values};
@@ -279,6 +279,12 @@ impl unit::Op for Quantise<'_> {
                 let x = &x[row * cols..(row + 1) * cols];
                 let values = to.add(segment.start + row * layout.stride);
                 let (scale, inverse) = scale_of(x);
+                if format == Format::Int8 && !wide {
+                    let sum = U::quantise(x.as_ptr(), cols, inverse, values.cast());
+                    std::ptr::write_bytes(values.add(cols), 0, cols.next_multiple_of(LINE) - cols);
+                    to.add(segment.meta).cast::<Meta>().add(row).write(Meta { scale, sum });
+                    continue;
+                }
                 let mut sum = 0i32;
                 let pieces = cols.next_multiple_of(LINE) / PIECE;
                 for piece in 0..pieces {
@@ -354,11 +360,4 @@ fn scale_of(x: &[f32]) -> (f32, f32) {
     } else {
         (max / 127.0, 127.0 / max)
     }
-}
-
-/// Rounds to the nearest integer, ties to even, a number of magnitude 127 or a little more.
-#[inline(always)]
-fn round(x: f32) -> i8 {
-    // Float32 of this magnitude has no fraction: its low bits are the integer.
-    (x + 12_582_912.0).to_bits() as i8
 }

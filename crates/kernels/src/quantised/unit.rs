@@ -59,11 +59,33 @@ pub(super) trait Unit: Copy {
     unsafe fn scale(floats: Self::Floats, sums: Self::Sums, scales: Self::Floats) -> Self::Floats;
     unsafe fn total_floats(floats: Self::Floats) -> f32;
 
+    /// Rounds `cols` numbers times `inverse` to `to`, in their order, and gives the sum of the integers.
+    #[inline(always)]
+    unsafe fn quantise(x: *const f32, cols: usize, inverse: f32, to: *mut i8) -> i32 {
+        let mut sum = 0;
+        for i in 0..cols {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let q = round(*x.add(i) * inverse);
+                *to.add(i) = q;
+                sum += i32::from(q);
+            }
+        }
+        sum
+    }
+
     /// Says that the line at `at`, which need not be valid, will be read.
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         let _ = at;
     }
+}
+
+/// Rounds to the nearest integer, ties to even, a number of magnitude 127 or a little more.
+#[inline(always)]
+pub(super) fn round(x: f32) -> i8 {
+    // Float32 of this magnitude has no fraction: its low bits are the integer.
+    (x + 12_582_912.0).to_bits() as i8
 }
 
 /// Code that runs with a unit.

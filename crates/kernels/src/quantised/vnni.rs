@@ -115,6 +115,29 @@ impl Unit for Vnni512 {
         unsafe { _mm512_reduce_add_ps(floats) }
     }
     #[inline(always)]
+    unsafe fn quantise(x: *const f32, cols: usize, inverse: f32, to: *mut i8) -> i32 {
+        // Conversion rounds to the nearest, ties to even.
+        unsafe {
+            let scale = _mm512_set1_ps(inverse);
+            let mut sums = _mm512_setzero_si512();
+            let mut i = 0;
+            while i + 16 <= cols {
+                let q = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x.add(i)), scale));
+                sums = _mm512_add_epi32(sums, q);
+                _mm_storeu_si128(to.add(i).cast(), _mm512_cvtepi32_epi8(q));
+                i += 16;
+            }
+            let mut sum = _mm512_reduce_add_epi32(sums);
+            while i < cols {
+                let q = super::unit::round(*x.add(i) * inverse);
+                *to.add(i) = q;
+                sum += i32::from(q);
+                i += 1;
+            }
+            sum
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
