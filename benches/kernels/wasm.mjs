@@ -27,13 +27,13 @@ for (const [rows, cols] of [
 ]) {
   for (const n of [1, 8, 64, 512]) {
     const one = kernels.prepare(n, rows, cols)
-    for (const narrow of [0, 1]) {
-      kernels.multiply(one, narrow)
-      const error = kernels.error(one, narrow)
+    for (const [form, name] of ['f32', 'bf16', 'int8', 'int4'].entries()) {
+      kernels.multiply(one, form)
+      const error = kernels.error(one, form)
       if (!(error < 2e-6)) throw new Error(`relative error ${error}: not timed`)
-      const seconds = best(() => kernels.multiply(one, narrow))
+      const seconds = best(() => kernels.multiply(one, form))
       const rate = ((2 * n * rows * cols) / seconds / 1e9).toFixed(1)
-      console.log(`linear ${narrow ? 'bf16' : 'f32'} ${n}x${cols} to ${rows}: ${rate} GFLOP/s`)
+      console.log(`linear ${name} ${n}x${cols} to ${rows}: ${rate} GFLOP/s`)
     }
   }
 }

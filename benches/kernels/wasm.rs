@@ -1,11 +1,16 @@
 //! The WebAssembly side of `wasm.mjs`: a product whose time JavaScript takes, after comparing it with the reference.
 
+use switch_kernels::quantised::{quantise_int4, quantise_int8};
 use switch_kernels::{linear, reference, Matrix, Values};
 
 struct Case {
     x: Vec<f32>,
     wide: Vec<f32>,
     narrow: Vec<u16>,
+    int8: Vec<i8>,
+    int4: Vec<u8>,
+    row_scales: Vec<f32>,
+    group_scales: Vec<f32>,
     y: Vec<f32>,
     n: usize,
     rows: usize,
@@ -25,8 +30,14 @@ fn numbers(n: usize) -> Vec<f32> {
 }
 
 impl Case {
-    fn matrix(&self, narrow: bool) -> Matrix<'_> {
-        let values = if narrow { Values::Bf16(&self.narrow) } else { Values::F32(&self.wide) };
+    /// `form`: 0 float32, 1 bfloat16, 2 int8, 3 int4.
+    fn matrix(&self, form: u32) -> Matrix<'_> {
+        let values = match form {
+            0 => Values::F32(&self.wide),
+            1 => Values::Bf16(&self.narrow),
+            2 => Values::I8 { values: &self.int8, scales: &self.row_scales },
+            _ => Values::I4 { values: &self.int4, scales: &self.group_scales, group: 32 },
+        };
         Matrix::new(values, self.rows, self.cols).unwrap()
     }
 }
@@ -36,18 +47,23 @@ impl Case {
 pub extern "C" fn prepare(n: usize, rows: usize, cols: usize) -> *mut std::ffi::c_void {
     let wide = numbers(rows * cols);
     let narrow = wide.iter().map(|x| (x.to_bits() >> 16) as u16).collect();
-    let case = Case { x: numbers(n * cols), wide, narrow, y: vec![0.0; n * rows], n, rows, cols };
+    let (mut int8, mut int4) = (vec![0; rows * cols], vec![0; rows * cols / 2]);
+    let (mut row_scales, mut group_scales) = (vec![0.0; rows], vec![0.0; rows * cols / 32]);
+    quantise_int8(&wide, cols, &mut int8, &mut row_scales).unwrap();
+    quantise_int4(&wide, 32, &mut int4, &mut group_scales).unwrap();
+    let (x, y) = (numbers(n * cols), vec![0.0; n * rows]);
+    let case = Case { x, wide, narrow, int8, int4, row_scales, group_scales, y, n, rows, cols };
     Box::into_raw(Box::new(case)).cast()
 }
 
 /// # Safety
 /// `case` comes from `prepare`.
 #[no_mangle]
-pub unsafe extern "C" fn multiply(case: *mut std::ffi::c_void, narrow: bool) {
+pub unsafe extern "C" fn multiply(case: *mut std::ffi::c_void, form: u32) {
     // SAFETY: as the caller promises.
     let case = unsafe { &mut *case.cast::<Case>() };
     let mut y = std::mem::take(&mut case.y);
-    linear(&case.x, case.n, case.matrix(narrow), &mut y).unwrap();
+    linear(&case.x, case.n, case.matrix(form), &mut y).unwrap();
     case.y = y;
 }
 
@@ -56,11 +72,12 @@ pub unsafe extern "C" fn multiply(case: *mut std::ffi::c_void, narrow: bool) {
 /// # Safety
 /// `case` comes from `prepare`.
 #[no_mangle]
-pub unsafe extern "C" fn error(case: *mut std::ffi::c_void, narrow: bool) -> f64 {
+pub unsafe extern "C" fn error(case: *mut std::ffi::c_void, form: u32) -> f64 {
     // SAFETY: as the caller promises.
     let case = unsafe { &*case.cast::<Case>() };
     let n = case.n.min(4);
-    let expected = reference::linear(&case.x[..n * case.cols], n, case.matrix(narrow));
+    let reference = if form < 2 { reference::linear } else { reference::quantised_linear };
+    let expected = reference(&case.x[..n * case.cols], n, case.matrix(form));
     let square = |x: f64| x * x;
     let pairs = || case.y.iter().zip(&expected).map(|(&a, &b)| (f64::from(a), f64::from(b)));
     let difference: f64 = pairs().map(|(a, b)| square(a - b)).sum();
