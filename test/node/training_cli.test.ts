@@ -114,6 +114,8 @@ describe('from a table to a model', () => {
       ...QUICK,
       '--objective',
       'span_corruption',
+      '--lr-scheduler-type',
+      'constant',
       '--max-source-length',
       '64',
       '--max-steps',

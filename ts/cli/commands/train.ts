@@ -108,7 +108,7 @@ async function train(flags: TrainFlags, command: Command, terminal: Terminal): P
   check_folder(flags)
   const given = training_flags(command)
   const args: TrainingArguments = {
-    ...(flags.model === undefined && FROM_NOTHING),
+    ...(flags.model === undefined && from_nothing(given)),
     train_sampling_strategy: 'group_by_length',
     ...(flags.evalData !== undefined && given.eval_steps === undefined && { eval_strategy: 'epoch' }),
     ...given,
@@ -235,6 +235,12 @@ async function open_model(
     dtype: 'float32',
     seed: args.seed ?? 42,
   })
+}
+
+/** Whoever chooses a schedule chooses its warm-up too. */
+function from_nothing(given: TrainingArguments): TrainingArguments {
+  const { warmup_steps, ...rest } = FROM_NOTHING
+  return given.lr_scheduler_type === undefined ? { ...rest, ...(warmup_steps !== undefined && { warmup_steps }) } : rest
 }
 
 /** Says once how many rows were left out. */
