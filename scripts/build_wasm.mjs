@@ -114,6 +114,8 @@ function optimise(artefact) {
   const optimised = `${folder(artefact)}/optimised.wasm`
   run_tool('binaryen/bin/wasm-opt', [
     '-O3',
+    // Kernels keep their innermost loops in functions of their own, in which engines do not run out of registers.
+    '--one-caller-inline-max-function-size=60',
     '--mvp-features',
     ...artefact.features.map((feature) => `--enable-${feature}`),
     ...[module_file(artefact), '-o', optimised],

@@ -33,7 +33,7 @@ pub use attention::{attention, attention_with, AttentionRow, RelativeBias};
 pub use embedding::embedding;
 pub use error::KernelError;
 pub use experts::{experts, experts_with, feed_forward, feed_forward_with, ExpertWeights};
-pub use linear::{linear, linear_with};
+pub use linear::{linear, linear_together, linear_with};
 pub use matrix::{Matrix, Values};
 pub use norm::{rms_norm, softmax_rows};
 pub use precision::Precision;

@@ -30,6 +30,48 @@ pub fn linear_with(precision: Precision, x: &[f32], n: usize, w: Matrix<'_>, y: 
     Ok(())
 }
 
+/// `y[i] = x · ws[i]ᵀ` for weights of one shape and type, as queries, keys and values are: the inputs are made ready once,
+/// and there is one parallel region. `y` holds the results one after another, `[ws.len(), n, rows]`.
+pub fn linear_together(
+    precision: Precision,
+    x: &[f32],
+    n: usize,
+    ws: &[Matrix<'_>],
+    y: &mut [f32],
+) -> Result<(), KernelError> {
+    let Some(first) = ws.first() else { return expect_len("linear output elements", y.len(), 0) };
+    let (rows, cols) = (first.rows, first.cols);
+    for w in ws {
+        w.check()?;
+        expect_len("rows of a weight", w.rows, rows)?;
+        expect_len("columns of a weight", w.cols, cols)?;
+    }
+    let each = product("linear output", n, rows)?;
+    expect_len("linear input elements", x.len(), product("linear input", n, cols)?)?;
+    expect_len("linear output elements", y.len(), product("linear outputs", each, ws.len())?)?;
+    if ws.iter().any(|w| std::mem::discriminant(&w.values) != std::mem::discriminant(&first.values)) {
+        for (w, y) in ws.iter().zip(y.chunks_exact_mut(each.max(1))) {
+            linear_with(precision, x, n, *w, y)?;
+        }
+        return Ok(());
+    }
+    let inputs = gemm::prepare(precision, x, cols, std::iter::once((0..n, *first)))?;
+    let out = Disjoint::new(y);
+    parallel::for_each_range(rows * ws.len(), feature_grain(n, cols), |range| {
+        for (index, w) in ws.iter().enumerate() {
+            let features = range.start.max(index * rows)..range.end.min((index + 1) * rows);
+            if features.is_empty() {
+                continue;
+            }
+            let features = features.start - index * rows..features.end - index * rows;
+            let y = out.as_ptr().wrapping_add(index * each);
+            // SAFETY: the lengths were checked above, and no two ranges share a feature of a matrix.
+            unsafe { gemm::product(Block { x, x_stride: cols, n, w: *w, y, y_stride: rows }, &inputs, 0, features) };
+        }
+    });
+    Ok(())
+}
+
 /// Features per thread that make enough work.
 pub(crate) fn feature_grain(n: usize, cols: usize) -> usize {
     let work = cols.saturating_mul(n).max(1);

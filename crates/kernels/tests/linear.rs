@@ -2,7 +2,7 @@
 
 mod support;
 use support::*;
-use switch_kernels::{embedding, linear, parallel, reference, KernelError, Matrix, Values};
+use switch_kernels::{embedding, linear, linear_together, parallel, reference, KernelError, Matrix, Precision, Values};
 
 #[test]
 fn linear_matches_the_reference_on_every_shape() {
@@ -37,6 +37,34 @@ fn linear_matches_the_reference_on_every_shape() {
             }
         }
     });
+}
+
+#[test]
+fn weights_multiplied_together_give_what_each_gives_alone() {
+    each_isa(|isa| {
+        let mut random = Random(3);
+        for store in STORES {
+            for (n, rows, cols) in [(1, 40, 96), (7, 96, 64), (70, 33, 96)] {
+                let ws: Vec<Weights> = (0..3).map(|_| Weights::random(&mut random, store, rows, cols)).collect();
+                let x = random.vec(n * cols);
+                let matrices: Vec<Matrix<'_>> = ws.iter().map(Weights::matrix).collect();
+                let mut all = vec![f32::NAN; 3 * n * rows];
+                linear_together(Precision::Float32, &x, n, &matrices, &mut all).unwrap();
+                for (matrix, all) in matrices.iter().zip(all.chunks_exact(n * rows)) {
+                    let mut alone = vec![0.0; n * rows];
+                    linear(&x, n, *matrix, &mut alone).unwrap();
+                    assert_eq!(all, alone, "{isa} {store:?} {n}x{cols} by {rows}");
+                }
+            }
+        }
+    });
+    let (x, w) = ([1.0; 4], [1.0; 8]);
+    let (one, other) = (Matrix::new(Values::F32(&w), 2, 4).unwrap(), Matrix::new(Values::F32(&w), 4, 2).unwrap());
+    let mut y = [0.0; 4];
+    let refused = linear_together(Precision::Float32, &x, 1, &[one, other], &mut y);
+    assert!(matches!(refused, Err(KernelError::Shape { .. })), "{refused:?}");
+    assert!(linear_together(Precision::Float32, &x, 1, &[one], &mut y).is_err());
+    linear_together(Precision::Float32, &x, 1, &[], &mut []).unwrap();
 }
 
 #[test]

@@ -32,6 +32,42 @@ fn linear_in_bfloat16_is_as_close_as_bfloat16_is() {
 }
 
 #[test]
+fn linear_with_inputs_of_16_bits_is_within_1e_5() {
+    each_isa(|isa| {
+        let mut random = Random(16);
+        for store in STORES {
+            for (n, rows, cols) in [(1, 40, 64), (6, 50, 96), (20, 50, 96), (70, 65, 800), (400, 96, 768)] {
+                let w = Weights::random(&mut random, store, rows, cols);
+                let x = random.vec(n * cols);
+                let mut y = vec![f32::NAN; n * rows];
+                linear_with(Precision::Reduced, &x, n, w.matrix(), &mut y).unwrap();
+                let tolerance = if store == Store::Bf16 { 1e-5 } else { 1e-6 };
+                let what = format!("{isa} {store:?} {n}x{cols} by {rows}");
+                assert_close(&y, &reference::linear(&x, n, w.matrix()), tolerance, &what);
+            }
+        }
+    });
+}
+
+#[test]
+fn gates_stored_otherwise_than_what_they_gate() {
+    each_isa(|isa| {
+        let mut random = Random(17);
+        let (n, d, d_ff) = (60, 64, 96);
+        let wi = Weights::random(&mut random, Store::Bf16, d_ff, d);
+        let wi_1 = Weights::random(&mut random, Store::F32, d_ff, d);
+        let wo = Weights::random(&mut random, Store::Bf16, d, d_ff);
+        let weights = [ExpertWeights { wi: wi.matrix(), wi_1: Some(wi_1.matrix()), wo: wo.matrix() }];
+        let x = random.vec(n * d);
+        let routes = Routes { expert: vec![0; n], slot: vec![0; n], weight: random.vec(n) };
+        let mut out = vec![f32::NAN; n * d];
+        let act = Activation::Silu;
+        experts_with(Precision::Reduced, &x, n, d, &routes, act, &|_| Ok(weights[0]), &mut out).unwrap();
+        assert_close(&out, &reference::experts(&x, d, &routes, act, &weights), 1e-5, isa);
+    });
+}
+
+#[test]
 fn experts_and_attention_in_bfloat16() {
     each_isa(|isa| {
         let mut random = Random(15);

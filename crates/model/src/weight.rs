@@ -1,7 +1,8 @@
 //! A weight matrix as it is stored: mapped from its file, or owned. Cheap to clone.
 //!
 //! Activations are float32; a weight keeps its storage type and the kernels widen it as they read, so that half
-//! precision costs half the memory and float32 arithmetic on it is exact.
+//! precision costs half the memory and float32 arithmetic on it is exact. Where bfloat16 was asked for by name, large
+//! products may round their inputs too (`precision`).
 
 use std::sync::Arc;
 

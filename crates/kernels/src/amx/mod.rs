@@ -20,7 +20,7 @@ mod parts;
 
 pub(crate) use parts::{copy_panel, interleave_pairs, pack_step, split_panel, transpose, write_transposed, Block};
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid, __cpuid_count};
+use std::arch::x86_64::{__cpuid, __cpuid_count, _mm_prefetch, _MM_HINT_T1};
 
 /// Summed elements per tile product.
 pub(crate) const DEPTH: usize = 32;
@@ -136,6 +136,33 @@ pub(crate) struct Right {
     pub parts: usize,
 }
 
+/// What a product asks from memory for the one after it: in every step, lines of some rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    pub first: *const u8,
+    pub rows: usize,
+    /// Bytes from row to row.
+    pub stride: usize,
+    /// Bytes of a row per step.
+    pub step: usize,
+}
+
+impl Ahead {
+    pub const NOTHING: Self = Self { first: std::ptr::null(), rows: 0, stride: 0, step: 0 };
+
+    /// The lines of one step. Addresses need not be valid.
+    #[inline(always)]
+    fn fetch(&self, step: usize) {
+        for row in 0..self.rows {
+            let at = self.first.wrapping_add(row * self.stride + step * self.step);
+            for line in (0..self.step).step_by(64) {
+                // SAFETY: a prefetch has no effect on what the program sees.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(line).cast()) };
+            }
+        }
+    }
+}
+
 /// Loads the right operand's part at an offset and adds its products with tiles 4 and 5 to the four (or two) sums.
 macro_rules! products {
     (both, $offset:literal) => {
@@ -184,6 +211,13 @@ macro_rules! one {
     };
 }
 
+/// One part by two.
+macro_rules! two {
+    ($width:ident) => {
+        concat!(left!("0"), products!($width, "0"), products!($width, "2"))
+    };
+}
+
 /// One part by three.
 macro_rules! three {
     ($width:ident) => {
@@ -224,18 +258,39 @@ macro_rules! step {
 ///
 /// # Safety
 /// [`Tiles`] are configured; operands hold `steps` steps, and `to` 32 by 32 elements. The right operand has as many
-/// parts as the left, or [`PARTS`].
+/// parts as the left, or the left has one.
 #[inline]
 pub(crate) unsafe fn multiply(w: &Left, x: &Right, steps: usize, wide: bool, to: *mut f32, stride: usize) {
+    // SAFETY: the caller's promises.
+    unsafe { multiply_and_fetch(w, x, steps, wide, Ahead::NOTHING, to, stride) }
+}
+
+/// [`multiply`], and asks memory for what comes next.
+///
+/// # Safety
+/// As [`multiply`].
+#[inline]
+pub(crate) unsafe fn multiply_and_fetch(
+    w: &Left,
+    x: &Right,
+    steps: usize,
+    wide: bool,
+    ahead: Ahead,
+    to: *mut f32,
+    stride: usize,
+) {
     let (mut a, mut b, mut c, s) = (w.first, w.second, x.data, w.stride);
     let right_step = step_bytes(x.parts);
     // SAFETY: the caller's promises.
     unsafe {
         asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
-        for _ in 0..steps {
+        for i in 0..steps {
+            ahead.fetch(i);
             match (w.parts, x.parts, wide) {
                 (_, 1, true) => step!(a, b, s, c, one!(both)),
                 (_, 1, false) => step!(a, b, s, c, one!(half)),
+                (1, 2, true) => step!(a, b, s, c, two!(both)),
+                (1, 2, false) => step!(a, b, s, c, two!(half)),
                 (1, _, true) => step!(a, b, s, c, three!(both)),
                 (1, _, false) => step!(a, b, s, c, three!(half)),
                 (_, _, true) => step!(a, b, s, c, six!(both)),

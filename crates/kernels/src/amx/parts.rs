@@ -148,15 +148,22 @@ fn rounded(x: [__m512; 2]) -> __m512i {
 /// One part of [`split`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn part<const PART: usize>(mut x: [__m512; 2]) -> __m512i {
+fn part<const PART: usize>(x: [__m512; 2]) -> __m512i {
+    upper_halves(below::<PART>(x))
+}
+
+/// What is left when the first `PARTS` parts of [`split`] are taken away.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn below<const PARTS: usize>(mut x: [__m512; 2]) -> [__m512; 2] {
     let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
-    for _ in 0..PART {
+    for _ in 0..PARTS {
         for x in &mut x {
             let high = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(*x), upper));
             *x = _mm512_sub_ps(*x, high);
         }
     }
-    upper_halves(x)
+    x
 }
 
 /// The upper 16 bits of 32 lanes, in order.
@@ -191,6 +198,10 @@ pub(crate) unsafe fn pack_step(x: *const f32, stride: usize, rows: usize, parts:
                 continue;
             }
             pack_part::<0>(&from, to.add(half * TILE));
+            if parts == 2 {
+                pack_part::<REST>(&from, to.add((2 + half) * TILE));
+                continue;
+            }
             pack_part::<1>(&from, to.add((2 + half) * TILE));
             pack_part::<2>(&from, to.add((4 + half) * TILE));
         }
@@ -199,6 +210,8 @@ pub(crate) unsafe fn pack_step(x: *const f32, stride: usize, rows: usize, parts:
 
 /// In place of a part's number: all of it, rounded.
 const ROUNDED: usize = PARTS;
+/// All but the first part, rounded.
+const REST: usize = PARTS + 1;
 
 /// One tile of one part. Reading the rows again for each part is cheaper than keeping all parts at hand.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
@@ -207,7 +220,11 @@ unsafe fn pack_part<const PART: usize>(from: &[*const f32; 16], to: *mut u8) {
     for (row, &from) in rows.iter_mut().zip(from) {
         // SAFETY: the caller has 32 elements there.
         let values = unsafe { f32::load(from) };
-        *row = _mm512_castsi512_ps(if PART == ROUNDED { rounded(values) } else { part::<PART>(values) });
+        *row = _mm512_castsi512_ps(match PART {
+            ROUNDED => rounded(values),
+            REST => rounded(below::<1>(values)),
+            _ => part::<PART>(values),
+        });
     }
     for (i, column) in transpose(rows).into_iter().enumerate() {
         // SAFETY: the caller has a tile there, aligned.

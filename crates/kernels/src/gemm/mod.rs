@@ -28,9 +28,11 @@
 //! | past the caches (non-temporal) | -, 7.2 | | |
 //!
 //! In WebAssembly (one thread, V8, peak of multiply and add 45): tiles of 2 by 4 31, of 3 by 4 26, of 4 by 4 24 (registers
-//! spill), of 2 by 4 unrolled by 4 26. Half-precision weights are widened in each tile up to 12 rows, once per panel from there on.
+//! spill), of 2 by 4 unrolled by 4 26; see `interleaved.rs` for what many rows use there. Half-precision weights are
+//! widened in each tile up to 12 rows, once per panel from there on.
 #![allow(clippy::needless_range_loop)] // Counted loops are what unrolls into registers.
 
+mod interleaved;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
@@ -101,15 +103,19 @@ pub(crate) fn prepare<'a>(
             return Ok(Inputs { packed: None, quantised });
         }
         let (mut rows, mut places) = (Vec::new(), Vec::new());
+        let mut parts = if precision == Precision::Reduced { 2 } else { precision.parts() };
         for (range, w) in segments {
             let suits = tiles::suits(range.len(), w.values, w.rows, cols);
             places.push(suits.then_some(rows.len()));
             if suits {
+                // Weights that are cut themselves are cut in as many parts.
+                if parts == 2 && !matches!(w.values, Values::Bf16(_)) {
+                    parts = precision.parts();
+                }
                 rows.push(range);
             }
         }
-        let packed =
-            if rows.is_empty() { None } else { Some((tiles::Inputs::pack(precision, x, cols, &rows)?, places)) };
+        let packed = if rows.is_empty() { None } else { Some((tiles::Inputs::pack(parts, x, cols, &rows)?, places)) };
         Ok(Inputs { packed, quantised })
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -197,6 +203,10 @@ pub(crate) struct Tile<T> {
 
 #[inline(always)]
 unsafe fn product_of<S: Simd, E: Element>(block: Block<'_>, w: *const E::Bits, features: Range<usize>) {
+    // SAFETY: the caller's promises.
+    if S::INTERLEAVED && block.n >= interleaved::FROM && unsafe { interleaved::product::<S, E>(&block, w, &features) } {
+        return;
+    }
     let cols = block.w.cols;
     let longest = cols.min(RUN).next_multiple_of(scratch::ALIGNMENT);
     let copy_w = block.n >= if E::WIDENS { WIDEN_FROM } else { COPY_FROM };
@@ -206,35 +216,27 @@ unsafe fn product_of<S: Simd, E: Element>(block: Block<'_>, w: *const E::Bits, f
     let rows = block.n.min(BLOCK_ROWS);
     let mut x_copy = copy_x.then(|| scratch::take("copied inputs", rows * longest).ok()).flatten();
     let mut weights = Weights::<E> { first: w, cols, longest, copy: w_copy };
+    let (panels, runs) = (features.len().div_ceil(PANEL), cols.div_ceil(RUN));
     let mut row = 0;
     while row < block.n {
         let rows = (block.n - row).min(BLOCK_ROWS);
-        // SAFETY: all offsets lie within the operands, as the caller promises, and within the copies.
-        unsafe {
-            let x = block.x.as_ptr().add(row * block.x_stride);
-            let y = block.y.add(row * block.y_stride);
-            if let Some(copy) = &mut x_copy {
-                for start in (0..cols).step_by(RUN) {
-                    let len = (cols - start).min(RUN);
-                    for i in 0..rows {
-                        let from = x.add(i * block.x_stride + start);
-                        copy_run::<S, F32>(from, len, copy.as_mut_ptr().add(i * longest), 0);
+        let y = block.y.wrapping_add(row * block.y_stride);
+        // Rows of weights are read whole, in the order in which they lie in memory; but copied inputs are of one run.
+        for index in 0..panels * runs {
+            let (panel, run) =
+                if x_copy.is_some() { (index % panels, index / panels) } else { (index / runs, index % runs) };
+            let (feature, start) = (features.start + panel * PANEL, run * RUN);
+            let (count, len) = ((features.end - feature).min(PANEL), (cols - start).min(RUN));
+            // SAFETY: all offsets lie within the operands, as the caller promises, and within the copies.
+            unsafe {
+                let mut x = (block.x.as_ptr().add(row * block.x_stride + start), block.x_stride);
+                if let Some(copy) = &mut x_copy {
+                    for i in 0..if panel == 0 { rows } else { 0 } {
+                        copy_run::<S, F32>(x.0.add(i * x.1), len, copy.as_mut_ptr().add(i * longest), 0);
                     }
-                    for feature in features.clone().step_by(PANEL) {
-                        let count = (features.end - feature).min(PANEL);
-                        let x = (copy.as_ptr(), longest);
-                        weights.multiply::<S>(x, rows, start..start + len, feature, count, (y, block.y_stride));
-                    }
+                    x = (copy.as_ptr(), longest);
                 }
-            } else {
-                // Rows of weights are read whole, in the order in which they lie in memory.
-                for feature in features.clone().step_by(PANEL) {
-                    let count = (features.end - feature).min(PANEL);
-                    for start in (0..cols).step_by(RUN) {
-                        let (x, run) = ((x.add(start), block.x_stride), start..(start + RUN).min(cols));
-                        weights.multiply::<S>(x, rows, run, feature, count, (y, block.y_stride));
-                    }
-                }
+                weights.multiply::<S>(x, rows, start..start + len, feature, count, (y, block.y_stride));
             }
         }
         row += rows;
@@ -318,7 +320,7 @@ pub(crate) unsafe fn panel<S: Simd, E: Element>(tile: Tile<E::Bits>, rows: usize
         let height = (rows - row).min(S::TILE_ROWS);
         let mut column = 0;
         while column < count {
-            let width = (count - column).min(4);
+            let width = if count - column < 4 { 1 } else { 4 };
             // SAFETY: within the panel.
             unsafe {
                 let tile = Tile {
@@ -350,13 +352,20 @@ unsafe fn columns<S: Simd, E: Element, const ROWS: usize>(tile: Tile<E::Bits>, w
     }
     // SAFETY: the tile has ROWS rows of `x` and `width` rows of weights.
     unsafe {
+        // Every size is code for every instruction set; sums are the same in all of them.
         match width {
+            4 if S::INTERLEAVED => apart::<S, E, ROWS>(tile),
             4 => register_tile::<S, E, ROWS, 4>(tile),
-            3 => register_tile::<S, E, ROWS, 3>(tile),
-            2 => register_tile::<S, E, ROWS, 2>(tile),
             _ => register_tile::<S, E, ROWS, 1>(tile),
         }
     }
+}
+
+/// A register tile as a function of its own, for compilers that spill registers within a large one.
+#[inline(never)]
+unsafe fn apart<S: Simd, E: Element, const ROWS: usize>(tile: Tile<E::Bits>) {
+    // SAFETY: the caller's promise.
+    unsafe { register_tile::<S, E, ROWS, 4>(tile) }
 }
 
 #[inline(always)]

@@ -4,16 +4,15 @@
 //! product ([`Inputs`]). Sums come out feature by row and are transposed on their way to the output.
 
 use super::{Block, RUN};
-use crate::amx::{self, Left, Right, DEPTH, PARTS, SIDE};
+use crate::amx::{self, Ahead, Left, Right, DEPTH, PARTS, SIDE};
 use crate::error::KernelError;
-use crate::matrix::Values;
+use crate::matrix::{Matrix, Values};
 use crate::parallel::{self, Disjoint};
-use crate::precision::Precision;
 use crate::scratch::{self, Scratch};
 use std::ops::Range;
 
-/// Rows of inputs per pass over a panel of weights; their packed form stays in the L2 cache.
-const BLOCK_ROWS: usize = 256;
+/// Rows of inputs, times their parts, per pass over a panel of weights; their packed form stays in the L2 cache.
+const BLOCK_PARTS: usize = 256 * PARTS;
 
 /// Rows from which it may pay to copy bfloat16 weights.
 const COPY_FROM: usize = 64;
@@ -45,8 +44,8 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// Packs segments of the rows of `x`, each of `cols` elements. Each segment starts with a block of its own.
-    pub fn pack(precision: Precision, x: &[f32], cols: usize, segments: &[Range<usize>]) -> Result<Self, KernelError> {
+    /// Cuts in `parts` (1 to 3) and packs segments of the rows of `x`, each of `cols` elements. Each segment starts with a block of its own.
+    pub fn pack(parts: usize, x: &[f32], cols: usize, segments: &[Range<usize>]) -> Result<Self, KernelError> {
         let what = "packed inputs";
         let mut starts = Vec::with_capacity(segments.len());
         let mut blocks = 0;
@@ -54,7 +53,7 @@ impl Inputs {
             starts.push(blocks);
             blocks += rows.len().div_ceil(SIDE);
         }
-        let (steps, parts) = (cols / DEPTH, precision.parts());
+        let steps = cols / DEPTH;
         let step_bytes = amx::step_bytes(parts);
         let mut data =
             scratch::take(what, blocks.checked_mul(steps * step_bytes / 4).ok_or(KernelError::TooLarge { what })?)?;
@@ -91,6 +90,11 @@ impl Inputs {
 /// # Safety
 /// As `gemm::product`; and [`amx::request`] has returned true.
 pub(crate) unsafe fn product(block: Block<'_>, inputs: &Inputs, segment: usize, features: Range<usize>) {
+    // Inputs in two parts go with weights in one; a gate may be stored otherwise than the weights they were prepared for.
+    if inputs.parts == 2 && !matches!(block.w.values, Values::Bf16(_)) {
+        // SAFETY: the caller's promises.
+        return unsafe { super::product_in_vectors(block, features) };
+    }
     // SAFETY: the tile registers were granted.
     let _tiles = unsafe { amx::Tiles::configure() };
     let panel_bytes = amx::step_bytes(PARTS) * (RUN / DEPTH);
@@ -113,11 +117,12 @@ unsafe fn product_configured(
 ) {
     let cols = block.w.cols;
     // Rows of weights that fall on the same cache lines, or are read for one product each only, are worth copying.
-    let copy = block.n >= COPY_FROM && ((cols * 2).is_multiple_of(2048) || inputs.parts == 1);
+    let copy = block.n >= COPY_FROM && ((cols * 2).is_multiple_of(2048) || inputs.parts < PARTS);
+    let block_rows = BLOCK_PARTS / inputs.parts;
     let mut sums = amx::Block([0.0; SIDE * SIDE]);
     let mut row = 0;
     while row < block.n {
-        let rows = (block.n - row).min(BLOCK_ROWS);
+        let rows = (block.n - row).min(block_rows);
         let mut start = 0;
         while start < cols {
             let len = (cols - start).min(RUN);
@@ -128,11 +133,24 @@ unsafe fn product_configured(
                 unsafe {
                     let part = Part { values: block.w.values, start: feature * cols + start, cols, count, len };
                     let weights = panel_of(part, copy, inputs.parts, panel);
+                    // Each block of rows asks for its share of the panel that comes next.
+                    let next = (features.start..block.w.rows).contains(&(feature + SIDE));
+                    let share = if next { SIDE.div_ceil(rows.div_ceil(SIDE)) } else { 0 };
+                    let mut ahead = panel_after(&block.w, feature + SIDE, start, share);
                     let mut r = 0;
                     while r < rows {
                         let height = (rows - r).min(SIDE);
                         let x = inputs.block(segment, row + r, start);
-                        amx::multiply(&weights, &x, len / DEPTH, height > 16, sums.0.as_mut_ptr(), SIDE * 4);
+                        amx::multiply_and_fetch(
+                            &weights,
+                            &x,
+                            len / DEPTH,
+                            height > 16,
+                            ahead,
+                            sums.0.as_mut_ptr(),
+                            SIDE * 4,
+                        );
+                        ahead.first = ahead.first.wrapping_add(share * ahead.stride);
                         let y = block.y.add((row + r) * block.y_stride + feature);
                         amx::write_transposed(&sums, y, block.y_stride, height, count, start > 0);
                         r += height;
@@ -144,6 +162,18 @@ unsafe fn product_configured(
         }
         row += rows;
     }
+}
+
+/// `rows` rows of weights from `row` and `col` on, to be asked from memory.
+fn panel_after(w: &Matrix<'_>, row: usize, col: usize, rows: usize) -> Ahead {
+    let (first, bytes) = match w.values {
+        Values::F32(w) => (w.as_ptr().cast::<u8>(), 4),
+        Values::F16(w) | Values::Bf16(w) => (w.as_ptr().cast(), 2),
+        // Never in tiles (see `suits`).
+        Values::I8 { .. } | Values::I4 { .. } => return Ahead::NOTHING,
+    };
+    let (stride, step) = (w.cols * bytes, DEPTH * bytes);
+    Ahead { first: first.wrapping_add(row * stride + col * bytes), rows, stride, step }
 }
 
 /// Part of a weight matrix: `count` rows, `cols` apart, of `len` elements from element `start`.

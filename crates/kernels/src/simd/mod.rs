@@ -30,6 +30,8 @@ pub(crate) trait Simd: Copy {
     const UNROLL: usize;
     /// Rows of the tile that the matrix product keeps in registers; its columns are 4.
     const TILE_ROWS: usize;
+    /// Whether products of many rows run over interleaved copies (`gemm/interleaved.rs`).
+    const INTERLEAVED: bool = false;
 
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;

@@ -28,6 +28,7 @@ impl Simd for Simd128 {
     const FMA: bool = false;
     const UNROLL: usize = 1;
     const TILE_ROWS: usize = 2;
+    const INTERLEAVED: bool = true;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use half::vec::HalfFloatVecExt;
 use half::{bf16, f16};
 use switch_checkpoint::{Checkpoint, Dtype, TensorInfo};
+use switch_kernels::Precision;
 
 use super::matching::{match_tensors, Stored};
 use crate::config::SwitchTransformersConfig;
 use crate::error::{code, ModelError, Result};
 use crate::model::SwitchTransformers;
-use crate::parameters::{specs, Architecture, ParameterSpec, Parameters};
+use crate::parameters::{specs, Architecture, ParameterSpec, Parameters, Role};
 use crate::quantisation::{Kind, QuantisedMatrix, Recipe};
 use crate::routing::RoutingPolicy;
 use crate::weight::{out_of_memory, try_filled, try_zeros, StorageDtype, Weight};
@@ -83,7 +84,7 @@ impl Loader {
         let until = self.progress.loaded_bytes.saturating_add(max_bytes.max(1));
         while self.progress.loaded_bytes < until {
             let Some((spec, stored)) = self.pending.next() else { return Ok(true) };
-            let weight = self.weight(&spec, &stored)?;
+            let weight = self.weight(&spec, &stored)?.with_precision(self.precision(spec.role));
             self.parameters.insert(spec.name, weight);
             self.progress.loaded_bytes += stored.bytes();
         }
@@ -93,6 +94,15 @@ impl Loader {
     /// The model, once every step is done.
     pub fn finish(self) -> Result<SwitchTransformers> {
         SwitchTransformers::build(self.config, self.architecture, self.policy, self.parameters)
+    }
+
+    /// Who asks for bfloat16 by name does not need float32's last bits; but for the router and position bias.
+    fn precision(&self, role: Role) -> Precision {
+        match (&self.dtype, role) {
+            (_, Role::Router | Role::RouterBias | Role::RelativeBias | Role::Norm) => Precision::Float32,
+            (LoadDtype::Float(StorageDtype::Bf16), _) => Precision::Reduced,
+            _ => Precision::Float32,
+        }
     }
 
     fn weight(&self, spec: &ParameterSpec, stored: &Stored) -> Result<Weight> {

@@ -68,7 +68,7 @@ impl Attention {
         dropout: Dropout,
         weights: Option<&mut Vec<Vec<Tensor>>>,
     ) -> Result<Tensor> {
-        let (q, k, v) = (ops::linear(x, &self.q)?, ops::linear(x, &self.k)?, ops::linear(x, &self.v)?);
+        let [q, k, v] = ops::linears(x, [&self.q, &self.k, &self.v])?;
         let spans: Vec<RowSpan<'_>> = rows
             .spans()
             .map(|(start, len)| RowSpan {
@@ -85,10 +85,8 @@ impl Attention {
 
     /// Keys and values of the encoder's output for cross-attention.
     pub fn cross_key_values(&self, encoder_hidden_states: &Tensor) -> Result<CrossKeyValues> {
-        Ok(CrossKeyValues {
-            keys: ops::linear(encoder_hidden_states, &self.k)?,
-            values: ops::linear(encoder_hidden_states, &self.v)?,
-        })
+        let [keys, values] = ops::linears(encoder_hidden_states, [&self.k, &self.v])?;
+        Ok(CrossKeyValues { keys, values })
     }
 
     /// Cross-attention of decoder rows to their encoder rows.
@@ -123,9 +121,8 @@ impl Attention {
         weights: Option<&mut Vec<Vec<Tensor>>>,
     ) -> Result<Tensor> {
         let HeldLayer { segments, caches, masks } = held;
-        let q = ops::linear(x, &self.q)?;
-        let k = ops::linear(x, &self.k)?.flatten_all()?.to_vec1::<f32>()?;
-        let v = ops::linear(x, &self.v)?.flatten_all()?.to_vec1::<f32>()?;
+        let [q, k, v] = ops::linears(x, [&self.q, &self.k, &self.v])?;
+        let (k, v) = (k.flatten_all()?.to_vec1::<f32>()?, v.flatten_all()?.to_vec1::<f32>()?);
         for (segment, (start, len)) in segments.iter().zip(rows.spans()) {
             let cache = caches.get_mut(segment.slot).ok_or_else(|| ModelError::internal("no such cache slot"))?;
             cache.append(
@@ -183,7 +180,7 @@ impl Attention {
         }
         let y = match ops::tracked(q) || dropout.rate > 0.0 {
             true => ops::trained_attention(q, k, v, spans, self.heads, bias, dropout)?,
-            false => ops::attention(q, k, v, spans, self.heads, table)?,
+            false => ops::attention(q, k, v, spans, self.heads, table, self.q.precision())?,
         };
         ops::linear(&y, &self.o)
     }

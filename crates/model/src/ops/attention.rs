@@ -1,7 +1,7 @@
 //! Attention over ragged rows: fresh keys and values as tensors (differentiable), or a row's cache.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Shape, Tensor};
-use switch_kernels::{AttentionRow, RelativeBias};
+use switch_kernels::{AttentionRow, Precision, RelativeBias};
 
 use super::{flat_dims, kernel_error, values};
 use crate::error::{ModelError, Result};
@@ -35,6 +35,7 @@ pub struct CachedRow<'a> {
 pub type BiasTable<'a> = Option<(&'a [f32], usize, usize)>;
 
 struct Attention<'a> {
+    precision: Precision,
     spans: &'a [RowSpan<'a>],
     heads: usize,
     bias: BiasTable<'a>,
@@ -50,7 +51,13 @@ fn row_bias<'a>(bias: BiasTable<'a>, causal_offset: Option<usize>) -> Option<Rel
 }
 
 /// Runs the kernel over `rows`, whose outputs lie one after another in the order of `rows`.
-fn run(rows: &[AttentionRow<'_>], heads: usize, inner: usize, out: &mut [f32]) -> candle_core::Result<()> {
+fn run(
+    precision: Precision,
+    rows: &[AttentionRow<'_>],
+    heads: usize,
+    inner: usize,
+    out: &mut [f32],
+) -> candle_core::Result<()> {
     if heads == 0 || !inner.is_multiple_of(heads) {
         return Err(candle_core::Error::Msg(format!("{inner} features do not split into {heads} heads")));
     }
@@ -65,7 +72,7 @@ fn run(rows: &[AttentionRow<'_>], heads: usize, inner: usize, out: &mut [f32]) -
         parts.push(head);
         rest = tail;
     }
-    switch_kernels::attention(rows, heads, inner / heads, &mut parts).map_err(kernel_error)
+    switch_kernels::attention_with(precision, rows, heads, inner / heads, &mut parts).map_err(kernel_error)
 }
 
 impl CustomOp3 for Attention<'_> {
@@ -101,7 +108,7 @@ impl CustomOp3 for Attention<'_> {
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
         let mut out = vec![0f32; q.len()];
-        run(&rows, self.heads, inner, &mut out)?;
+        run(self.precision, &rows, self.heads, inner, &mut out)?;
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 }
@@ -114,9 +121,10 @@ pub fn attention(
     spans: &[RowSpan<'_>],
     heads: usize,
     bias: BiasTable<'_>,
+    precision: Precision,
 ) -> Result<Tensor> {
     flat_dims(q)?;
-    Ok(q.apply_op3_no_bwd(k, v, &Attention { spans, heads, bias })?)
+    Ok(q.apply_op3_no_bwd(k, v, &Attention { precision, spans, heads, bias })?)
 }
 
 struct Cached<'a> {
@@ -150,7 +158,7 @@ impl CustomOp1 for Cached<'_> {
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
         let mut out = vec![0f32; q.len()];
-        run(&rows, self.heads, inner, &mut out)?;
+        run(Precision::Float32, &rows, self.heads, inner, &mut out)?;
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }
 }

@@ -27,6 +27,28 @@ impl CustomOp1 for Linear<'_> {
     }
 }
 
+/// Several weights of one shape over the same input, one after another in the result.
+struct Together<'a> {
+    weights: &'a [&'a Weight],
+    tokens: usize,
+    out_features: usize,
+}
+
+impl CustomOp1 for Together<'_> {
+    fn name(&self) -> &'static str {
+        "switch-linear-together"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let x = values(storage, layout)?;
+        let weights = self.weights.iter().map(|w| w.matrix()).collect::<Result<Vec<_>>>().map_err(model_error)?;
+        let precision = self.weights.first().map(|w| w.precision()).unwrap_or_default();
+        let mut y = vec![0f32; weights.len() * self.tokens * self.out_features];
+        switch_kernels::linear_together(precision, x, self.tokens, &weights, &mut y).map_err(kernel_error)?;
+        Ok((CpuStorage::F32(y), Shape::from((weights.len(), self.tokens, self.out_features))))
+    }
+}
+
 /// The same with a way back: to `x`, and to the weight where it learns.
 struct TrainedLinear {
     weight: Weight,
@@ -81,4 +103,26 @@ pub fn linear_of_rounded(x: &Tensor, weight: &Weight, master: &Weight) -> Result
         true => apply1(x, TrainedLinear { weight: weight.clone(), master: master.clone() }, Keep::Inputs),
         false => Ok(x.apply_op1_no_bwd(&Linear { weight, tokens, out_features })?),
     }
+}
+
+/// [`linear`] of the same `x` through each of `weights`.
+pub fn linears<const N: usize>(x: &Tensor, weights: [&Weight; N]) -> Result<[Tensor; N]> {
+    let (tokens, width) = flat_dims(x)?;
+    let first = weights[0].shape();
+    let alike = weights.iter().all(|w| w.shape() == first && w.precision() == weights[0].precision());
+    let mut results = Vec::with_capacity(N);
+    match first {
+        &[out_features, in_features] if alike && in_features == width && !x.track_op() => {
+            let all = x.apply_op1_no_bwd(&Together { weights: &weights, tokens, out_features })?;
+            for index in 0..N {
+                results.push(all.get(index)?);
+            }
+        }
+        _ => {
+            for weight in weights {
+                results.push(linear(x, weight)?);
+            }
+        }
+    }
+    results.try_into().map_err(|_| ModelError::internal("a projection is missing"))
 }

@@ -25,7 +25,7 @@ pub use columns::columns;
 pub use dropout::dropout;
 pub use embedding::{embedding, trained_embedding};
 pub use jitter::jitter;
-pub use linear::{linear, linear_of_rounded};
+pub use linear::{linear, linear_of_rounded, linears};
 pub use rms_norm::rms_norm;
 pub use round::round;
 pub use sparse::{feed_forward, sparse_feed_forward};
