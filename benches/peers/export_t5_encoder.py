@@ -3,7 +3,7 @@
     python export_t5_encoder.py CHECKPOINT_FOLDER FILE.onnx
 
 Takes `input_ids` int64 [1, tokens], any number of tokens; gives `last_hidden_state` float32 [1, tokens, d_model]. Everything
-is in one file: at base's dimensions 440 MB, below the 2 GB that the format takes.
+is in one file, below the 2 GB that the format takes.
 """
 
 import json

@@ -14,9 +14,10 @@ import { root } from './environment.mjs'
 const TYPES = { js: 'text/javascript', mjs: 'text/javascript', wasm: 'application/wasm', json: 'application/json' }
 
 /** `folders` by the name under which pages and calls know them: `checkpoint`, `onnx`, `ort`. */
-export async function in_node(folders) {
+export async function in_node(folders, threads) {
   const library = await import('switch-transformers')
-  const ort = await import(pathToFileURL(join(folders.ort, 'ort.node.min.mjs')).href)
+  // A module of its own for each number of threads, which it settles once.
+  const ort = await import(`${pathToFileURL(join(folders.ort, 'ort.node.min.mjs')).href}?threads=${threads}`)
   const tools = {
     library,
     ort,
