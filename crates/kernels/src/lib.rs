@@ -10,6 +10,8 @@ mod activation;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod attention;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod embedding;
 mod error;
 mod experts;
