@@ -170,6 +170,7 @@ describe('options of from_pretrained', () => {
     [{ device: 7 }, 'INVALID_OPTION'],
     [{ backend: 'gpu' }, 'INVALID_OPTION'],
     [{ quantized: true }, 'UNSUPPORTED_OPTION'],
+    // Tests run where there is no GPU, or with an addon without CUDA.
     [{ device: 'cuda' }, 'BACKEND_UNAVAILABLE'],
   ])('%j', async (options, code) => {
     const error = await failure_of(() =>

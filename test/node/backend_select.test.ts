@@ -106,6 +106,28 @@ test('a failed start is tried again', async () => {
   expect((await select({ backend: 'wasm' })).name).toBe('wasm')
 })
 
+describe('CUDA', () => {
+  const with_devices = (reply: object) => () => ({
+    ...addon,
+    describe: async () => ({ json: JSON.stringify(reply), tensors: [] }),
+  })
+
+  test('is there where the addon names a device of its kind', async () => {
+    const select = await with_platform({ load_addon: with_devices({ devices: ['cpu', 'cuda:0'], unavailable: {} }) })
+    expect((await select({ device: 'cuda' })).name).toBe('native')
+  })
+
+  test('says in one line why it is not, and auto goes on without', async () => {
+    const reply = { devices: ['cpu'], unavailable: { cuda: 'found no NVIDIA driver (libcuda.so.1)' } }
+    const select = await with_platform({ load_addon: with_devices(reply) })
+    await expect(select({ device: 'cuda' })).rejects.toMatchObject({
+      code: 'BACKEND_UNAVAILABLE',
+      message: "device: 'cuda' is not available: found no NVIDIA driver (libcuda.so.1).",
+    })
+    expect((await select({ device: 'auto' })).name).toBe('native')
+  })
+})
+
 describe('refusals', () => {
   test('devices that are not there, and contradictions', async () => {
     const select = await with_platform({ load_addon: () => addon })

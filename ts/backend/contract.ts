@@ -113,7 +113,10 @@ export interface Operations extends TrainingOperations {
       backend: 'native' | 'wasm'
       isa: string
       threads: number
+      /** `cpu`, then `cuda:0`, `cuda:1`, … */
       devices: string[]
+      /** Why a kind of device is not among them. */
+      unavailable: Record<string, string>
       operations: string[]
     }
   }
@@ -155,6 +158,8 @@ export interface Operations extends TrainingOperations {
       architecture: Architecture
       config: Json
       dtypes: Record<string, number>
+      /** Where it computes: `cpu`, or `cuda:` and a number. */
+      device: string
     }
   }
   /** A model's parameter values by name, as float32. All when `names` is left out. */

@@ -1,6 +1,6 @@
 /** How Node gives the backends what they need. */
 
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { type TransferListItem, Worker } from 'node:worker_threads'
@@ -45,11 +45,31 @@ function glibc_version(): unknown {
   return report?.header?.glibcVersionRuntime
 }
 
+/** The addon with CUDA where there is one: it can all that the other can. A build in this clone counts while it is the newer. */
+function cuda_addon(require: NodeJS.Require, platform: string, plain: string): NativeBinding | undefined {
+  if (process.env.SWITCH_CUDA === '0') return undefined
+  const here = package_file(`bindings/node/cuda/switch-transformers.${platform}-cuda.node`)
+  const is_built = existsSync(plain)
+  if (existsSync(here) && (!is_built || statSync(here).mtimeMs >= statSync(plain).mtimeMs)) {
+    return as_binding(require(here))
+  }
+  if (is_built) return undefined
+  const name = `switch-transformers-${platform}-cuda`
+  try {
+    return as_binding(require(name))
+  } catch {
+    // Not installed, or for another glibc: the plain addon serves.
+    return undefined
+  }
+}
+
 /** The addon: built in this clone, or the platform's own package. */
 function load_binding(): NativeBinding {
   const require = createRequire(package_file('package.json'))
   const platform = platform_name()
   const built = package_file(`bindings/node/switch-transformers.${platform}.node`)
+  const with_cuda = cuda_addon(require, platform, built)
+  if (with_cuda !== undefined) return with_cuda
   if (existsSync(built)) return as_binding(require(built))
   const name = `switch-transformers-${platform}`
   try {

@@ -149,9 +149,10 @@ async function launch_wasm(): Promise<WasmBackend> {
 }
 
 async function require_device(backend: Backend, device: string): Promise<void> {
-  const { devices } = (await backend.call('describe', {})).reply
+  const { devices, unavailable: reasons = {} } = (await backend.call('describe', {})).reply
   if (devices.some((name) => name === device || name.startsWith(`${device}:`))) return
-  throw unavailable(`device: '${device}' is not available; this build and machine have ${devices.join(', ')}.`)
+  const reason = reasons[device] ?? `this build and machine have ${devices.join(', ')}`
+  throw unavailable(`device: '${device}' is not available: ${reason}.`)
 }
 
 function unavailable(message: string, cause?: unknown): BackendError {

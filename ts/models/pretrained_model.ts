@@ -130,8 +130,8 @@ export abstract class PreTrainedModel<Inputs = never, Output = unknown> extends 
   }
 
   /** Where arithmetic is done. */
-  get device(): 'cpu' {
-    return 'cpu'
+  get device(): 'cpu' | `cuda:${number}` {
+    return this.#info.device as 'cpu' | `cuda:${number}`
   }
 
   /** What most of its weights are kept as. */

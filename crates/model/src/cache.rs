@@ -71,6 +71,9 @@ pub struct DecoderCache {
     /// Per decoder layer.
     pub(crate) cross: Arc<Vec<CrossKeyValues>>,
     inner: usize,
+    /// In the place of `layers`, where the model is on a CUDA device.
+    #[cfg(feature = "cuda")]
+    pub(crate) device: crate::cuda::DeviceCache,
 }
 
 impl DecoderCache {
@@ -87,11 +90,30 @@ impl DecoderCache {
         for cache in caches.iter_mut().flatten() {
             cache.reserve(expected_tokens, inner);
         }
-        Self { layers: caches, lens: vec![0; slots], masks: vec![None; slots], row_of_slot, encoder_rows, cross, inner }
+        Self {
+            layers: caches,
+            lens: vec![0; slots],
+            masks: vec![None; slots],
+            row_of_slot,
+            encoder_rows,
+            cross,
+            inner,
+            #[cfg(feature = "cuda")]
+            device: Default::default(),
+        }
     }
 
     pub fn slots(&self) -> usize {
         self.lens.len()
+    }
+
+    /// Makes room on a CUDA device for `segments` to be appended.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn reserve_on(&mut self, device: &candle_core::Device, segments: &[Segment]) -> Result<()> {
+        let candle_core::Device::Cuda(device) = device else { return Ok(()) };
+        let longest = segments.iter().map(|s| s.past + s.len).max().unwrap_or(0);
+        let lens = self.lens.clone();
+        self.device.reserve(device, self.layers.len(), self.inner, &lens, longest)
     }
 
     /// Tokens that a slot holds.
@@ -167,6 +189,8 @@ impl DecoderCache {
                 }
             }
         }
+        #[cfg(feature = "cuda")]
+        self.device.reorder(&moves, &self.lens, self.inner)?;
         let (lens, masks, rows) = (self.lens.clone(), self.masks.clone(), self.row_of_slot.clone());
         for (to, from) in moves {
             self.lens[to] = lens[from];

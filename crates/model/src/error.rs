@@ -11,6 +11,8 @@ pub mod code {
     pub const CHECKPOINT_MISMATCH: &str = "CHECKPOINT_MISMATCH";
     pub const CHECKPOINT_UNSUPPORTED: &str = "CHECKPOINT_UNSUPPORTED";
     pub const OUT_OF_MEMORY: &str = "OUT_OF_MEMORY";
+    pub const BACKEND_UNAVAILABLE: &str = "BACKEND_UNAVAILABLE";
+    pub const UNSUPPORTED_OPTION: &str = "UNSUPPORTED_OPTION";
     pub const INTERNAL: &str = "INTERNAL";
 }
 
@@ -53,6 +55,10 @@ impl std::error::Error for ModelError {}
 
 impl From<candle_core::Error> for ModelError {
     fn from(error: candle_core::Error) -> Self {
+        #[cfg(feature = "cuda")]
+        if let Some(own) = crate::cuda::of_candle(&error) {
+            return own;
+        }
         Self::internal(format!("tensor operation failed: {error}"))
     }
 }

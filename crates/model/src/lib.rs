@@ -6,6 +6,9 @@
 mod cache;
 mod checkpoint;
 mod config;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod device;
 mod error;
 mod initialise;
 mod layers;
@@ -25,6 +28,7 @@ mod weight;
 pub use cache::DecoderCache;
 pub use checkpoint::{reconcile, LoadDtype, Loader, Progress, SaveSource};
 pub use config::{Fault, FeedForwardActivation, RouterDtype, SwitchTransformersConfig};
+pub use device::{choose as choose_device, cuda_devices, device_name};
 pub use error::{code, ModelError, Result};
 pub use initialise::{initialise, Initializer};
 pub use layers::bucket as relative_position_bucket;

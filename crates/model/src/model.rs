@@ -53,6 +53,7 @@ pub struct SwitchTransformers {
     parameters: Parameters,
     bank: Arc<ExpertBank>,
     parts: Parts,
+    device: Device,
 }
 
 impl SwitchTransformers {
@@ -90,7 +91,24 @@ impl SwitchTransformers {
                 Parts::Sequence(Box::new(Sequence { encoder_embedding, decoder_embedding, encoder, decoder, head }))
             }
         };
-        Ok(Self { config, architecture, policy, parameters, bank: Arc::new(bank), parts })
+        Ok(Self { config, architecture, policy, parameters, bank: Arc::new(bank), parts, device: Device::Cpu })
+    }
+
+    /// The same model, computing on `device`. Its weights go there when they are first used; `OUT_OF_MEMORY` where they
+    /// would not fit.
+    pub fn on(mut self, device: Device) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        {
+            let bytes = self.parameters.iter().map(|(_, w)| (w.elements() * w.dtype().size()) as u64).sum();
+            crate::cuda::check_room(&device, bytes)?;
+        }
+        self.device = device;
+        Ok(self)
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     pub fn config(&self) -> &Arc<SwitchTransformersConfig> {
@@ -116,14 +134,14 @@ impl SwitchTransformers {
     fn embedded(&self, tokens: Tokens<'_>, table: &Weight) -> Result<Tensor> {
         match tokens {
             Tokens::Ids(ids) if ops::recording() => ops::trained_embedding(table, ids),
-            Tokens::Ids(ids) => ops::embedding(table, ids),
+            Tokens::Ids(ids) => ops::embedding(table, ids, &self.device),
             Tokens::Embeds(x) => {
                 let (_, width) = ops::flat_dims(&x)?;
                 if width != self.config.d_model {
                     let message = format!("found embeddings of width {width}, expected {}", self.config.d_model);
                     return Err(ModelError::input(message));
                 }
-                Ok(x)
+                Ok(x.to_device(&self.device)?)
             }
         }
     }
@@ -210,7 +228,8 @@ impl SwitchTransformers {
             let message = format!("found encoder states of width {width}, expected {}", self.config.d_model);
             return Err(ModelError::input(message));
         }
-        measure(Part::Attention, || self.decoder()?.cross_key_values(encoder_hidden_states))
+        let states = encoder_hidden_states.to_device(&self.device)?;
+        measure(Part::Attention, || self.decoder()?.cross_key_values(&states))
     }
 
     /// An empty cache with one slot per entry of `row_of_slot`, which names the encoder row it reads.
@@ -257,6 +276,8 @@ impl SwitchTransformers {
         let x = self.embed(tokens, &self.sequence("decoder")?.decoder_embedding)?;
         let (encoder_rows, cross) = (Arc::clone(&cache.encoder_rows), Arc::clone(&cache.cross));
         let cross_rows = CrossRows { encoder_rows: &encoder_rows, row_of: &row_of };
+        #[cfg(feature = "cuda")]
+        cache.reserve_on(&self.device, &segments)?;
         cache.advance(&segments, rows.mask());
         let pass = CachedPass { cache: &mut *cache, segments: &segments };
         let result = decoder.decode(x, &rows, cross_rows, &cross, Some(pass), &self.policy, &self.bank, None, trace);
@@ -276,9 +297,10 @@ impl SwitchTransformers {
     /// Vocabulary logits `[tokens, vocab_size]` of decoder outputs. Tied heads scale by `d_model^-0.5` first.
     pub fn logits(&self, decoder_output: &Tensor) -> Result<Tensor> {
         let head = self.sequence("head")?.head.as_ref().ok_or_else(|| self.lacks("head"))?;
+        let x = decoder_output.to_device(&self.device)?;
         measure(Part::Head, || match self.config.tie_word_embeddings {
-            true => ops::linear(&(decoder_output * (self.config.d_model as f64).powf(-0.5))?, head),
-            false => ops::linear(decoder_output, head),
+            true => ops::linear(&ops::scale(&x, (self.config.d_model as f64).powf(-0.5))?, head),
+            false => ops::linear(&x, head),
         })
     }
 
@@ -290,6 +312,7 @@ impl SwitchTransformers {
             let message = format!("found hidden states of width {width}, expected {}", self.config.d_model);
             return Err(ModelError::input(message));
         }
+        let x = &x.to_device(&self.device)?;
         match &self.parts {
             Parts::Router(router) => {
                 let dtype = self.config.router_dtype;
@@ -308,6 +331,10 @@ impl SwitchTransformers {
 /// Picks rows of a flat activation.
 pub fn select(x: &Tensor, tokens: &[usize]) -> Result<Tensor> {
     let ids: Vec<u32> = tokens.iter().map(|t| *t as u32).collect();
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return ops::select_on_cuda(x, &ids);
+    }
     let index = Tensor::from_vec(ids, tokens.len(), &Device::Cpu)?;
     debug_assert_eq!(x.dtype(), DType::F32);
     Ok(x.index_select(&index, 0)?)

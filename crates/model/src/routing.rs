@@ -71,12 +71,17 @@ impl RoutingPolicy {
             }
         };
         options.ignore_padding |= config.router_ignore_padding_tokens;
-        options.rounding = match dtype {
-            RouterDtype::Float32 => Rounding::None,
-            RouterDtype::Float16 => Rounding::F16,
-            RouterDtype::Bfloat16 => Rounding::Bf16,
-        };
+        options.rounding = rounding(dtype);
         options
+    }
+}
+
+/// A router's type as the kernels name it.
+pub fn rounding(dtype: RouterDtype) -> Rounding {
+    match dtype {
+        RouterDtype::Float32 => Rounding::None,
+        RouterDtype::Float16 => Rounding::F16,
+        RouterDtype::Bfloat16 => Rounding::Bf16,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a forward pass records on its way, where asked: the reference's `output_*` options.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use switch_kernels::Routes;
 
 use crate::error::Result;
@@ -32,18 +32,26 @@ impl Trace {
 
     pub fn hidden_state(&mut self, x: &Tensor) {
         if self.want_hidden_states {
-            self.hidden_states.push(x.clone());
+            self.hidden_states.push(on_host(x));
         }
     }
 
     pub fn router(&mut self, logits: &Tensor, routes: &Routes) {
         if self.want_router_logits {
-            self.router_logits.push(logits.clone());
+            self.router_logits.push(on_host(logits));
         }
         if self.want_routes {
             self.routes.push(routes.clone());
         }
     }
+}
+
+/// Records are kept in host memory, wherever the pass runs. A copy that fails is found when the record is read.
+fn on_host(x: &Tensor) -> Tensor {
+    if x.device().is_cpu() {
+        return x.clone();
+    }
+    x.to_device(&Device::Cpu).unwrap_or_else(|_| x.clone())
 }
 
 /// `[tokens, …]` as `[rows, length, …]`, where all rows have one length.

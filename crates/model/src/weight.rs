@@ -70,6 +70,8 @@ pub struct Weight {
     storage: Arc<Storage>,
     shape: Vec<usize>,
     precision: Precision,
+    #[cfg(feature = "cuda")]
+    cuda: Arc<crate::cuda::WeightCopy>,
 }
 
 impl Weight {
@@ -169,7 +171,19 @@ impl Weight {
         if expected != Some(len) {
             return Err(ModelError::internal(format!("a weight of shape {shape:?} was given {len} values")));
         }
-        Ok(Self { storage: Arc::new(storage), shape: shape.to_vec(), precision: Precision::default() })
+        Ok(Self {
+            storage: Arc::new(storage),
+            shape: shape.to_vec(),
+            precision: Precision::default(),
+            #[cfg(feature = "cuda")]
+            cuda: Arc::default(),
+        })
+    }
+
+    /// The copy on a CUDA device, shared by every clone.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda_copy(&self) -> &crate::cuda::WeightCopy {
+        &self.cuda
     }
 
     pub fn shape(&self) -> &[usize] {

@@ -9,6 +9,7 @@ mod save;
 mod training;
 
 use serde_json::{json, Value};
+use switch_model::cuda_devices;
 
 use crate::failure::Failure;
 use crate::request::{parse, Tensors};
@@ -83,12 +84,18 @@ pub fn reply(json: Value) -> Reply {
 }
 
 fn describe(_: Call<'_>) -> Result<Reply, Failure> {
+    let (mut devices, mut unavailable) = (vec!["cpu".to_string()], json!({}));
+    match cuda_devices() {
+        Ok(names) => devices.extend((0..names.len()).map(|number| format!("cuda:{number}"))),
+        Err(reason) => unavailable = json!({ "cuda": reason }),
+    }
     Ok(reply(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "backend": backend(),
         "isa": switch_kernels::isa::active().name(),
         "threads": switch_kernels::parallel::threads(),
-        "devices": ["cpu"],
+        "devices": devices,
+        "unavailable": unavailable,
         "operations": OPERATIONS,
     })))
 }

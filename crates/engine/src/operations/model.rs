@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use candle_core::Device;
 use serde::Deserialize;
 use serde_json::{json, Value};
 use switch_model::quantisation::Recipe;
 use switch_model::{
-    initialise, reconcile, Architecture, Initializer, LoadDtype, Loader, RoutingPolicy, StorageDtype,
-    SwitchTransformers, SwitchTransformersConfig,
+    choose_device, device_name, initialise, reconcile, Architecture, Initializer, LoadDtype, Loader, RoutingPolicy,
+    StorageDtype, SwitchTransformers, SwitchTransformersConfig,
 };
 
 use super::{reply, Call};
@@ -59,14 +60,8 @@ impl LoadOptions {
         Ok(RoutingPolicy::from_json(&self.routing)?)
     }
 
-    fn device(&self) -> Result<(), Failure> {
-        match self.device.as_deref() {
-            None | Some("auto" | "cpu") => Ok(()),
-            Some(other) => Err(Failure::new(
-                "BACKEND_UNAVAILABLE",
-                format!("device: found {other:?}, expected \"auto\" or \"cpu\": this build has no other device"),
-            )),
-        }
+    fn device(&self) -> Result<Device, Failure> {
+        Ok(choose_device(self.device.as_deref())?)
     }
 }
 
@@ -110,7 +105,7 @@ struct LoadStart {
 
 pub fn load_start(call: Call<'_>) -> Result<Reply, Failure> {
     let request: LoadStart = parse("model_load_start", call.request)?;
-    request.options.device()?;
+    let device = request.options.device()?;
     let checkpoint = handles::checkpoint(request.checkpoint)?;
     let config = reconcile(SwitchTransformersConfig::from_json(&request.config)?, &checkpoint)?;
     let options = &request.options;
@@ -120,7 +115,8 @@ pub fn load_start(call: Call<'_>) -> Result<Reply, Failure> {
         options.architecture()?,
         options.policy()?,
         load_dtype(options.dtype.as_deref())?,
-    )?;
+    )?
+    .on(device);
     let total_bytes = loader.progress().total_bytes;
     let handle = handles::insert(Object::Load(Box::new(loader)), None)?;
     Ok(reply(json!({ "load": handle, "total_bytes": total_bytes })))
@@ -169,7 +165,7 @@ struct Init {
 
 pub fn init(call: Call<'_>) -> Result<Reply, Failure> {
     let request: Init = parse("model_init", call.request)?;
-    request.options.device()?;
+    let device = request.options.device()?;
     let initializer = match request.initializer.as_deref() {
         None | Some("reference") => Initializer::Reference,
         Some("paper") => Initializer::Paper,
@@ -195,7 +191,7 @@ pub fn init(call: Call<'_>) -> Result<Reply, Failure> {
     let memory = crate::available_memory();
     let recipe = config.quantization.as_ref();
     let parameters = initialise(&config, architecture, request.seed, initializer, dtype, recipe, memory)?;
-    let model = SwitchTransformers::build(config, architecture, policy, parameters)?;
+    let model = SwitchTransformers::build(config, architecture, policy, parameters)?.on(device)?;
     let handle = handles::insert(Object::Model(Arc::new(model)), None)?;
     Ok(reply(json!({ "model": handle })))
 }
@@ -231,6 +227,7 @@ pub fn info(call: Call<'_>) -> Result<Reply, Failure> {
         "architecture": model.architecture().name(),
         "config": config.to_json(),
         "dtypes": dtypes,
+        "device": device_name(model.device()),
     })))
 }
 

@@ -1,5 +1,6 @@
 //! Loading: first every name and shape is checked, then weights are taken in place or read, in steps.
 
+use candle_core::Device;
 use std::sync::Arc;
 
 use half::vec::HalfFloatVecExt;
@@ -44,6 +45,7 @@ pub struct Loader {
     pending: std::vec::IntoIter<(ParameterSpec, Stored)>,
     parameters: Parameters,
     progress: Progress,
+    device: Device,
 }
 
 impl Loader {
@@ -72,7 +74,14 @@ impl Loader {
             pending: found.into_iter(),
             parameters: Parameters::default(),
             progress: Progress { loaded_bytes: 0, total_bytes },
+            device: Device::Cpu,
         })
+    }
+
+    /// The model is to compute on `device`.
+    pub fn on(mut self, device: Device) -> Self {
+        self.device = device;
+        self
     }
 
     pub fn progress(&self) -> Progress {
@@ -93,7 +102,7 @@ impl Loader {
 
     /// The model, once every step is done.
     pub fn finish(self) -> Result<SwitchTransformers> {
-        SwitchTransformers::build(self.config, self.architecture, self.policy, self.parameters)
+        SwitchTransformers::build(self.config, self.architecture, self.policy, self.parameters)?.on(self.device)
     }
 
     /// Who asks for bfloat16 by name does not need float32's last bits; but for the router and position bias.

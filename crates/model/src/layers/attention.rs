@@ -43,6 +43,9 @@ pub struct HeldLayer<'a> {
     pub caches: &'a mut [LayerCache],
     /// By slot, over the tokens held.
     pub masks: &'a [Option<Vec<u8>>],
+    /// In the place of `caches`, on a CUDA device.
+    #[cfg(feature = "cuda")]
+    pub device: Option<&'a crate::cuda::DeviceLayer>,
 }
 
 impl Attention {
@@ -120,8 +123,12 @@ impl Attention {
         bias: &BiasSpan,
         weights: Option<&mut Vec<Vec<Tensor>>>,
     ) -> Result<Tensor> {
-        let HeldLayer { segments, caches, masks } = held;
+        let HeldLayer { segments, caches, masks, .. } = held;
         let [q, k, v] = ops::linears(x, [&self.q, &self.k, &self.v])?;
+        #[cfg(feature = "cuda")]
+        if let Some(layer) = held.device {
+            return self.cached_on_cuda(&q, &k, &v, rows, (segments, layer, masks), bias, weights);
+        }
         let (k, v) = (k.flatten_all()?.to_vec1::<f32>()?, v.flatten_all()?.to_vec1::<f32>()?);
         for (segment, (start, len)) in segments.iter().zip(rows.spans()) {
             let cache = caches.get_mut(segment.slot).ok_or_else(|| ModelError::internal("no such cache slot"))?;
@@ -142,7 +149,7 @@ impl Attention {
                 causal_offset: Some(segment.past),
             });
         }
-        let table = Some((bias.values.as_slice(), bias.span, bias.zero));
+        let table = Some(bias);
         if let Some(record) = weights {
             let queries = q.flatten_all()?.to_vec1::<f32>()?;
             let mut layer = Vec::with_capacity(cached.len());
@@ -153,6 +160,34 @@ impl Attention {
             record.push(layer);
         }
         let y = ops::cached_attention(&q, &cached, self.heads, table)?;
+        ops::linear(&y, &self.o)
+    }
+
+    #[cfg(feature = "cuda")]
+    #[allow(clippy::too_many_arguments)] // attention's own inputs
+    fn cached_on_cuda(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        rows: &Rows,
+        (segments, layer, masks): (&[Segment], &crate::cuda::DeviceLayer, &[Option<Vec<u8>>]),
+        bias: &BiasSpan,
+        weights: Option<&mut Vec<Vec<Tensor>>>,
+    ) -> Result<Tensor> {
+        let y = crate::cuda::cached(q, k, v, layer, segments, rows, masks, self.heads, bias)?;
+        if let Some(record) = weights {
+            let (queries, keys) = (q.flatten_all()?.to_vec1::<f32>()?, layer.keys_on_host()?);
+            let mut recorded = Vec::with_capacity(segments.len());
+            for (segment, (start, len)) in segments.iter().zip(rows.spans()) {
+                let q = &queries[start * self.inner..(start + len) * self.inner];
+                let first = segment.slot * layer.capacity * self.inner;
+                let k = &keys[first..first + (segment.past + segment.len) * self.inner];
+                let mask = masks.get(segment.slot).and_then(Option::as_deref);
+                recorded.push(self.row_weights(q, k, mask, Some(segment.past), Some(bias))?);
+            }
+            record.push(recorded);
+        }
         ops::linear(&y, &self.o)
     }
 
@@ -167,7 +202,7 @@ impl Attention {
         dropout: Dropout,
         weights: Option<&mut Vec<Vec<Tensor>>>,
     ) -> Result<Tensor> {
-        let table = bias.map(|b| (b.values.as_slice(), b.span, b.zero));
+        let table = bias.map(Arc::as_ref);
         if let Some(record) = weights {
             let (queries, keys) = (q.flatten_all()?.to_vec1::<f32>()?, k.flatten_all()?.to_vec1::<f32>()?);
             let mut layer = Vec::with_capacity(spans.len());
@@ -191,7 +226,7 @@ impl Attention {
         k: &[f32],
         mask: Option<&[u8]>,
         causal_offset: Option<usize>,
-        bias: Option<(&[f32], usize, usize)>,
+        bias: Option<&BiasSpan>,
     ) -> Result<Tensor> {
         let weights = ops::attention_weights(q, k, self.heads, self.inner, mask, causal_offset, bias)?;
         let dims = (self.heads, q.len() / self.inner, k.len() / self.inner);

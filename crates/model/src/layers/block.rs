@@ -102,7 +102,13 @@ impl Block {
             Some((cache, segments)) => {
                 let caches =
                     cache.layers.get_mut(layer).ok_or_else(|| ModelError::internal("the cache lacks a layer"))?;
-                let held = HeldLayer { segments, caches, masks: &cache.masks };
+                let held = HeldLayer {
+                    segments,
+                    caches,
+                    masks: &cache.masks,
+                    #[cfg(feature = "cuda")]
+                    device: cache.device.layers.get(layer),
+                };
                 self.self_attention.cached(&normed, input.rows, held, input.bias, record)
             }
             None => {

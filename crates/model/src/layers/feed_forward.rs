@@ -46,6 +46,12 @@ impl FeedForward {
         })
     }
 
+    /// `wi`, `wi_1` where the layer is gated, and `wo`.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn matrices(&self) -> (&Weight, Option<&Weight>, &Weight) {
+        (&self.wi, self.wi_1.as_ref(), &self.wo)
+    }
+
     /// One of the matrices; none for `wi_1` where the layer is not gated.
     pub fn part(&self, part: FeedForwardPart) -> Option<&Weight> {
         match part {
@@ -66,9 +72,17 @@ impl FeedForward {
 #[derive(Default)]
 pub struct ExpertBank {
     layers: Vec<Vec<FeedForward>>,
+    #[cfg(feature = "cuda")]
+    cuda: crate::cuda::ExpertTables,
 }
 
 impl ExpertBank {
+    /// Where the experts lie on a CUDA device.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda_tables(&self) -> &crate::cuda::ExpertTables {
+        &self.cuda
+    }
+
     /// Adds a layer's experts and says under which number.
     pub fn push_layer(&mut self, experts: Vec<FeedForward>) -> usize {
         self.layers.push(experts);
@@ -116,6 +130,17 @@ impl SparseMlp {
         training: Option<LayerPass<'_>>,
         trace: &mut Trace,
     ) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let dtype = config.router_dtype;
+            let logits = self.router.logits(x, dtype)?;
+            let want_routes = trace.want_routes;
+            let layer = self.layer;
+            let routed = crate::cuda::Routed { rows, config, policy, dtype, bank, layer, want_routes };
+            let (y, routes) = crate::cuda::sparse(x, &logits, &routed)?;
+            trace.router(&logits, &routes.unwrap_or_default());
+            return Ok(y);
+        }
         let Some(layer) = training else {
             let (logits, routes) =
                 measure(Part::Routing, || self.router.forward(x, rows, config, policy, config.router_dtype))?;

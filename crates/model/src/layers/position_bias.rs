@@ -16,9 +16,17 @@ pub struct BiasSpan {
     buckets: Vec<usize>,
     /// What the values were read from.
     table: Weight,
+    #[cfg(feature = "cuda")]
+    cuda: crate::cuda::WeightCopy,
 }
 
 impl BiasSpan {
+    /// The values' copy on a CUDA device.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda_copy(&self) -> &crate::cuda::WeightCopy {
+        &self.cuda
+    }
+
     /// Whether training changes the table.
     pub fn learns(&self) -> bool {
         self.table.trainable().is_some()
@@ -99,7 +107,15 @@ impl PositionBias {
                 *value = table[bucket * self.heads + head];
             }
         }
-        Ok(Arc::new(BiasSpan { values, span, zero, buckets, table: self.table.clone() }))
+        Ok(Arc::new(BiasSpan {
+            values,
+            span,
+            zero,
+            buckets,
+            table: self.table.clone(),
+            #[cfg(feature = "cuda")]
+            cuda: Default::default(),
+        }))
     }
 }
 

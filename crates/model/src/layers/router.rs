@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use switch_kernels::Routes;
 
 use crate::config::{RouterDtype, SwitchTransformersConfig};
@@ -37,7 +37,7 @@ impl Router {
     }
 
     /// Router logits `[tokens, num_experts]` of `x` `[tokens, d_model]`, all in `dtype`.
-    fn logits(&self, x: &Tensor, dtype: RouterDtype) -> Result<Tensor> {
+    pub(crate) fn logits(&self, x: &Tensor, dtype: RouterDtype) -> Result<Tensor> {
         let weight = match (&self.rounded, dtype) {
             (_, RouterDtype::Float32) => Cow::Borrowed(&self.classifier),
             (Some(weight), _) => Cow::Borrowed(weight),
@@ -60,6 +60,8 @@ impl Router {
         dtype: RouterDtype,
     ) -> Result<(Tensor, Routes)> {
         let logits = self.logits(x, dtype)?;
+        // The module alone is asked for its decisions; a sparse layer on a device makes its own.
+        let logits = if logits.device().is_cpu() { logits } else { logits.to_device(&Device::Cpu)? };
         let routes = ops::on_values(&logits, |values| Ok(route(values, rows, config, policy, dtype)))??;
         Ok((logits, routes))
     }

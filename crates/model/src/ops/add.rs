@@ -28,6 +28,17 @@ impl CustomOp2 for Add {
         Ok((CpuStorage::F32(sum), l1.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::add((s1, l1), (s2, l2))
+    }
+
     fn bwd(
         &self,
         _: &Tensor,

@@ -5,6 +5,7 @@ use switch_kernels::{AttentionRow, Precision, RelativeBias};
 
 use super::{flat_dims, kernel_error, values};
 use crate::error::{ModelError, Result};
+use crate::layers::BiasSpan;
 use crate::weight::try_zeros;
 
 /// Where one row's queries and keys lie in the flat tensors, and what they may see.
@@ -32,7 +33,7 @@ pub struct CachedRow<'a> {
 }
 
 /// A relative position bias for a whole stack; each row adds where its queries start.
-pub type BiasTable<'a> = Option<(&'a [f32], usize, usize)>;
+pub type BiasTable<'a> = Option<&'a BiasSpan>;
 
 struct Attention<'a> {
     precision: Precision,
@@ -47,7 +48,8 @@ pub(super) fn part(all: &[f32], start: usize, len: usize, width: usize) -> candl
 }
 
 fn row_bias<'a>(bias: BiasTable<'a>, causal_offset: Option<usize>) -> Option<RelativeBias<'a>> {
-    bias.map(|(values, span, zero)| RelativeBias { values, span, zero, q_start: causal_offset.unwrap_or(0) })
+    let q_start = causal_offset.unwrap_or(0);
+    bias.map(|b| RelativeBias { values: &b.values, span: b.span, zero: b.zero, q_start })
 }
 
 /// Runs the kernel over `rows`, whose outputs lie one after another in the order of `rows`.
@@ -110,6 +112,19 @@ impl CustomOp3 for Attention<'_> {
         let mut out = vec![0f32; q.len()];
         run(self.precision, &rows, self.heads, inner, &mut out)?;
         Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+        s3: &candle_core::CudaStorage,
+        l3: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::attend(self.spans, self.heads, self.bias, [(s1, l1), (s2, l2), (s3, l3)])
     }
 }
 
@@ -200,9 +215,9 @@ pub fn attention_weights(
             seen = true;
             let key = &k[j * inner + h * dim..][..dim];
             *score = query.iter().zip(key).map(|(a, b)| a * b).sum();
-            if let Some((values, span, zero)) = bias {
-                let index = (h * span + zero + j).checked_sub(past + i);
-                *score += index.and_then(|at| values.get(at)).copied().unwrap_or(0.0);
+            if let Some(bias) = bias {
+                let index = (h * bias.span + bias.zero + j).checked_sub(past + i);
+                *score += index.and_then(|at| bias.values.get(at)).copied().unwrap_or(0.0);
             }
         }
         if seen {

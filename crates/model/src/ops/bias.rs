@@ -27,6 +27,15 @@ impl CustomOp1 for AddBias {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::add_bias(&self.bias, storage, layout)
+    }
+
     fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         if let Some(trainable) = self.bias.trainable() {
             on_values(dy, |dy| {

@@ -7,10 +7,14 @@ use super::{model_error, on_values};
 use crate::error::Result;
 use crate::weight::{try_zeros, Weight};
 
-/// `table` `[vocab_size, width]` at `ids` → `[ids.len(), width]`. An id outside the table is `INVALID_INPUT`.
-pub fn embedding(table: &Weight, ids: &[u32]) -> Result<Tensor> {
+/// `table` `[vocab_size, width]` at `ids` → `[ids.len(), width]` on `device`. An id outside the table is `INVALID_INPUT`.
+pub fn embedding(table: &Weight, ids: &[u32], device: &Device) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        return crate::cuda::embedding(device, table, ids);
+    }
     let width = table.matrix()?.cols;
-    Ok(Tensor::from_vec(looked_up(table, ids)?, (ids.len(), width), &Device::Cpu)?)
+    Ok(Tensor::from_vec(looked_up(table, ids)?, (ids.len(), width), device)?)
 }
 
 fn looked_up(table: &Weight, ids: &[u32]) -> Result<Vec<f32>> {

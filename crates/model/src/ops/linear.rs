@@ -25,6 +25,15 @@ impl CustomOp1 for Linear<'_> {
         switch_kernels::linear_with(self.weight.precision(), x, self.tokens, weight, &mut y).map_err(kernel_error)?;
         Ok((CpuStorage::F32(y), Shape::from((self.tokens, self.out_features))))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::linear(self.weight, storage, layout)
+    }
 }
 
 /// Several weights of one shape over the same input, one after another in the result.
@@ -112,7 +121,7 @@ pub fn linears<const N: usize>(x: &Tensor, weights: [&Weight; N]) -> Result<[Ten
     let alike = weights.iter().all(|w| w.shape() == first && w.precision() == weights[0].precision());
     let mut results = Vec::with_capacity(N);
     match first {
-        &[out_features, in_features] if alike && in_features == width && !x.track_op() => {
+        &[out_features, in_features] if alike && in_features == width && x.device().is_cpu() && !x.track_op() => {
             let all = x.apply_op1_no_bwd(&Together { weights: &weights, tokens, out_features })?;
             for index in 0..N {
                 results.push(all.get(index)?);

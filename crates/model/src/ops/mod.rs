@@ -13,10 +13,13 @@ mod jitter;
 mod linear;
 mod rms_norm;
 mod round;
+mod scale;
 mod sparse;
 mod sparse_training;
 mod tape;
 
+#[cfg(feature = "cuda")]
+pub use crate::cuda::select as select_on_cuda;
 pub use add::add;
 pub use attention::{attention, attention_weights, cached_attention, CachedRow, RowSpan};
 pub use attention_training::trained_attention;
@@ -28,6 +31,7 @@ pub use jitter::jitter;
 pub use linear::{linear, linear_of_rounded, linears};
 pub use rms_norm::rms_norm;
 pub use round::round;
+pub use scale::scale;
 pub use sparse::{feed_forward, sparse_feed_forward};
 pub use sparse_training::{trained_feed_forward, trained_sparse_feed_forward};
 pub use tape::{apply1, apply3, record, recording, track, tracked, values_of, Keep};

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::weight::Weight;
 
 struct RmsNorm<'a> {
-    weight: &'a [f32],
+    weight: &'a Weight,
     eps: f32,
 }
 
@@ -19,9 +19,19 @@ impl CustomOp1 for RmsNorm<'_> {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let x = values(storage, layout)?;
+        let weight = self.weight.as_f32().map_err(model_error)?;
         let mut y = vec![0f32; x.len()];
-        switch_kernels::rms_norm(x, self.weight.len(), self.weight, self.eps, &mut y).map_err(kernel_error)?;
+        switch_kernels::rms_norm(x, weight.len(), weight, self.eps, &mut y).map_err(kernel_error)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::rms_norm(self.weight, self.eps, storage, layout)
     }
 }
 
@@ -36,7 +46,7 @@ impl CustomOp1 for TrainedRmsNorm {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        RmsNorm { weight: self.weight.as_f32().map_err(model_error)?, eps: self.eps }.cpu_fwd(storage, layout)
+        RmsNorm { weight: &self.weight, eps: self.eps }.cpu_fwd(storage, layout)
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
@@ -72,6 +82,6 @@ pub fn rms_norm(x: &Tensor, weight: &Weight, eps: f32) -> Result<Tensor> {
     flat_dims(x)?;
     match tracked(x) {
         true => apply1(x, TrainedRmsNorm { weight: weight.clone(), eps }, Keep::Inputs),
-        false => Ok(x.apply_op1_no_bwd(&RmsNorm { weight: weight.as_f32()?, eps })?),
+        false => Ok(x.apply_op1_no_bwd(&RmsNorm { weight, eps })?),
     }
 }

@@ -23,6 +23,18 @@ impl CustomOp1 for Round {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        let rounding = crate::routing::rounding(self.dtype);
+        crate::cuda::pointwise(storage, layout, |launches, x, n, y| {
+            switch_kernels::cuda::round_to(launches, x, rounding, n, y)
+        })
+    }
+
     fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         Ok(Some(dy.clone()))
     }

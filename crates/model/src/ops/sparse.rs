@@ -28,6 +28,15 @@ impl CustomOp1 for Dense<'_> {
             .map_err(kernel_error)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::feed_forward(self.weights, self.act.activation, storage, layout)
+    }
 }
 
 /// `act(x · wiᵀ) · woᵀ`, or the gated form.

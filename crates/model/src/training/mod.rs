@@ -81,6 +81,10 @@ impl Training {
                 return Err(ModelError::new(code::INVALID_OPTION, message));
             }
         }
+        if !model.device().is_cpu() || teacher.as_ref().is_some_and(|teacher| !teacher.device().is_cpu()) {
+            let message = "training runs on the CPU only; load the model (and its teacher) with device: \"cpu\"";
+            return Err(ModelError::new(code::UNSUPPORTED_OPTION, message));
+        }
         let (parameters, slots) = parameters::trainable(model, &options, available)?;
         let config = model.config().as_ref().clone();
         let model = SwitchTransformers::build(config, model.architecture(), *model.policy(), parameters)?;

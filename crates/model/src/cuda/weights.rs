@@ -1,0 +1,99 @@
+//! Weights on a device: uploaded when first used, in the type that they are stored in, and kept as long as the weight.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use candle_core::cuda_backend::{CudaDevice, DeviceId};
+use switch_kernels::cuda::{product, Address, Arithmetic, Flags, Launches, Product, WeightType};
+use switch_kernels::{Activation, Values};
+
+use super::run::Buffer;
+use crate::error::{code, ModelError, Result};
+use crate::weight::{StorageDtype, Weight};
+
+/// A weight's copy on a device.
+#[derive(Default)]
+pub struct WeightCopy(Mutex<Option<(DeviceId, Buffer<u8>)>>);
+
+impl WeightCopy {
+    /// Where the copy of `values` lies, made now if it is not there.
+    pub fn address(&self, device: &CudaDevice, values: Values<'_>) -> candle_core::Result<Address> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, buffer)) = held.as_ref().filter(|(id, _)| *id == device.id()) {
+            return Ok(buffer.address());
+        }
+        let bytes: &[u8] = match values {
+            Values::F32(v) => bytemuck::cast_slice(v),
+            Values::F16(v) | Values::Bf16(v) => bytemuck::cast_slice(v),
+        };
+        let buffer = Buffer::from_host(device, bytes)?;
+        let address = buffer.address();
+        *held = Some((device.id(), buffer));
+        Ok(address)
+    }
+}
+
+impl Weight {
+    pub(crate) fn on_cuda(&self, device: &CudaDevice) -> candle_core::Result<Address> {
+        self.cuda_copy().address(device, self.values())
+    }
+
+    pub(crate) fn cuda_type(&self) -> WeightType {
+        match self.dtype() {
+            StorageDtype::F32 => WeightType::F32,
+            StorageDtype::F16 => WeightType::F16,
+            StorageDtype::Bf16 => WeightType::Bf16,
+        }
+    }
+}
+
+/// What products may be rounded to: `SWITCH_CUDA_ARITHMETIC`, `auto` (tensor cores for weights stored in halves, float32
+/// for others), `tf32` (tensor cores for float32 weights too) or `float32` (none).
+pub fn arithmetic(weight: WeightType) -> Result<Arithmetic> {
+    static ASKED: OnceLock<String> = OnceLock::new();
+    let asked = ASKED.get_or_init(|| std::env::var("SWITCH_CUDA_ARITHMETIC").unwrap_or_default());
+    let half = weight != WeightType::F32;
+    match asked.as_str() {
+        "" | "auto" => Ok(if half { Arithmetic::Half } else { Arithmetic::Float32 }),
+        "tf32" => Ok(if half { Arithmetic::Half } else { Arithmetic::Tf32 }),
+        "float32" => Ok(Arithmetic::Float32),
+        other => {
+            let message =
+                format!("SWITCH_CUDA_ARITHMETIC: found {other:?}, expected \"auto\", \"tf32\" or \"float32\"");
+            Err(ModelError::new(code::INVALID_OPTION, message))
+        }
+    }
+}
+
+/// Pushes `y = act(x · wᵀ)`, or with `multiply` `y · x · wᵀ`, of `tokens` rows that lie one after another.
+#[allow(clippy::too_many_arguments)] // a product's own operands
+pub fn multiply(
+    launches: &mut Launches,
+    device: &CudaDevice,
+    x: Address,
+    tokens: usize,
+    weight: &Weight,
+    activation: Activation,
+    multiply: bool,
+    y: Address,
+) -> Result<()> {
+    let &[rows, cols] = weight.shape() else {
+        return Err(ModelError::internal(format!("linear over a weight of shape {:?}", weight.shape())));
+    };
+    let kind = weight.cuda_type();
+    let p = Product {
+        a: x,
+        a_row: cols,
+        a_k: 1,
+        b: weight.on_cuda(device)?,
+        b_row: cols,
+        b_k: 1,
+        y,
+        y_row: rows,
+        m: tokens,
+        n: rows,
+        k: cols,
+        flags: Flags { multiply, ..Flags::default() },
+        ..Product::default()
+    };
+    Ok(product(launches, arithmetic(kind)?, kind, activation, &p)?)
+}
