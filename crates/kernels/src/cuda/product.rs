@@ -23,11 +23,11 @@ pub enum WeightType {
     F32,
     F16,
     Bf16,
-    /// Signed bytes with a float32 scale per row and `block` columns.
+    /// As [`crate::Values::I8`], with a float32 scale per row and `block` columns (all of them, as checkpoints have it).
     Int8 {
         block: usize,
     },
-    /// Two to a byte, the low half first, 0 to 15 standing for -8 to 7; scales likewise.
+    /// As [`crate::Values::I4`], with a scale per row and `block` columns. Rows are whole blocks of 32 columns.
     Int4 {
         block: usize,
     },
@@ -145,6 +145,11 @@ pub fn product(
     p: &Product,
 ) -> Result<(), KernelError> {
     let method = Method::of(arithmetic, weight, p.m, p.flags.ragged_k);
+    let columns = if p.b_k == 1 { p.b_row } else { p.b_k };
+    if matches!(weight, WeightType::Int4 { .. }) && !columns.is_multiple_of(32) {
+        let expected = "a multiple of 32";
+        return Err(KernelError::Dimension { what: "columns of int4 weights", expected, found: columns });
+    }
     const EXACT: [&str; 5] =
         ["product_exact_f32", "product_exact_f16", "product_exact_bf16", "product_exact_int8", "product_exact_int4"];
     const FEW: [&str; 5] =

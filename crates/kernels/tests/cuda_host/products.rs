@@ -40,15 +40,11 @@ impl Stored {
                 }
             }
             WeightType::Int4 { block } => {
-                let (blocks, pairs) = (cols.div_ceil(block), cols.div_ceil(2));
+                let blocks = cols.div_ceil(block);
                 stored.scales = (0..rows * blocks).map(|_| 0.1 + random.unit().abs() / 10.0).collect();
-                stored.bytes = (0..rows * pairs).map(|_| random.bits() as u8).collect();
-                for i in 0..rows * cols {
-                    let (r, c) = (i / cols, i % cols);
-                    let pair = stored.bytes[r * pairs + c / 2];
-                    let nibble = if c % 2 == 0 { pair & 15 } else { pair >> 4 };
-                    stored.f32s[i] = (f32::from(nibble) - 8.0) * stored.scales[r * blocks + c / block];
-                }
+                stored.bytes = (0..rows * cols / 2).map(|_| random.bits() as u8).collect();
+                let values = Values::I4 { values: &stored.bytes, scales: &stored.scales, group: block };
+                values.widen(0, &mut stored.f32s);
             }
         }
         stored
@@ -87,6 +83,8 @@ const KINDS: [WeightType; 5] = [
 ];
 
 fn linear_case(arithmetic: Arithmetic, kind: WeightType, m: usize, n: usize, k: usize) {
+    // Rows of int4 are whole blocks.
+    let k = if matches!(kind, WeightType::Int4 { .. }) { k.next_multiple_of(32) } else { k };
     let mut random = Random((m * 1000 + n * 10 + k) as u64);
     let (x, w) = (random.vec(m * k), Stored::new(&mut random, kind, n, k));
     let found = each_order(
@@ -150,7 +148,7 @@ fn float16_inputs_past_its_range_are_held() {
 
 /// A feed-forward layer over routed tokens, as a model runs it.
 fn experts_case(arithmetic: Arithmetic, kind: WeightType, tokens: usize, experts: usize, act: Activation, gated: bool) {
-    let (d, d_ff) = (24, 36);
+    let (d, d_ff) = if matches!(kind, WeightType::Int4 { .. }) { (32, 64) } else { (24, 36) };
     let mut random = Random((tokens * 7 + experts) as u64);
     let x = random.vec(tokens * d);
     let mut bank = |rows, cols| (0..experts).map(|_| Stored::new(&mut random, kind, rows, cols)).collect::<Vec<_>>();

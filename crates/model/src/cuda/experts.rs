@@ -53,11 +53,33 @@ pub(super) fn storage_device(storage: &CudaStorage) -> CudaDevice {
 
 /// The addresses of a layer's experts, by matrix.
 struct Table {
-    wi: Buffer<u64>,
-    wi_1: Option<Buffer<u64>>,
-    wo: Buffer<u64>,
-    kind: WeightType,
+    wi: Matrices,
+    wi_1: Option<Matrices>,
+    wo: Matrices,
     d_ff: usize,
+}
+
+/// One matrix of every expert: values, scales where they are quantised, and their one type.
+struct Matrices {
+    values: Buffer<u64>,
+    scales: Buffer<u64>,
+    kind: WeightType,
+}
+
+impl Matrices {
+    fn new(device: &CudaDevice, weights: &[&Weight]) -> candle_core::Result<Self> {
+        let kind = weights.first().map(|w| w.cuda_type());
+        let kind = kind
+            .filter(|kind| weights.iter().all(|w| w.cuda_type() == *kind))
+            .ok_or_else(|| model_error(ModelError::internal("no experts, or experts of several types in one layer")))?;
+        let (mut values, mut scales) = (Vec::new(), Vec::new());
+        for weight in weights {
+            let addresses = weight.on_cuda_with_scales(device)?;
+            values.push(addresses.0);
+            scales.push(addresses.1);
+        }
+        Ok(Self { values: Buffer::from_host(device, &values)?, scales: Buffer::from_host(device, &scales)?, kind })
+    }
 }
 
 /// Tables of the layers used so far.
@@ -79,27 +101,17 @@ impl ExpertTables {
             return Ok(Arc::clone(table));
         }
         let (mut wi, mut wi_1, mut wo) = (Vec::new(), Vec::new(), Vec::new());
-        let mut kind_of_all: Option<(WeightType, usize)> = None;
         for index in 0..experts {
             let (i, i_1, o) = bank.expert(layer, index).map_err(model_error)?.matrices();
-            let kind = (i.cuda_type(), i.shape().first().copied().unwrap_or(0));
-            let alike = i_1.into_iter().chain([o]).all(|w| w.cuda_type() == kind.0);
-            if !alike || kind_of_all.is_some_and(|all| all != kind) {
-                return Err(model_error(ModelError::internal("experts of several types in one layer")));
-            }
-            kind_of_all = Some(kind);
-            wi.push(i.on_cuda(device)?);
-            wo.push(o.on_cuda(device)?);
-            if let Some(i_1) = i_1 {
-                wi_1.push(i_1.on_cuda(device)?);
-            }
+            wi.push(i);
+            wi_1.extend(i_1);
+            wo.push(o);
         }
-        let (kind, d_ff) = kind_of_all.ok_or_else(|| model_error(ModelError::internal("no experts")))?;
+        let d_ff = wi.first().and_then(|w| w.shape().first()).copied().unwrap_or(0);
         let table = Arc::new(Table {
-            wi: Buffer::from_host(device, &wi)?,
-            wi_1: if wi_1.is_empty() { None } else { Some(Buffer::from_host(device, &wi_1)?) },
-            wo: Buffer::from_host(device, &wo)?,
-            kind,
+            wi: Matrices::new(device, &wi)?,
+            wi_1: if wi_1.is_empty() { None } else { Some(Matrices::new(device, &wi_1)?) },
+            wo: Matrices::new(device, &wo)?,
             d_ff,
         });
         held.insert(key, Arc::clone(&table));
@@ -181,10 +193,10 @@ impl CustomOp2 for Sparse<'_> {
         let kernel = |e: switch_kernels::KernelError| model_error(e.into());
         route(&mut launches, &r, tokens, rows.count(), longest, experts, &options).map_err(kernel)?;
 
-        // Sorting.
-        let kind = table.kind;
-        let how = arithmetic(kind).map_err(model_error)?;
-        let tile_count = most_tiles(how, kind, tokens, experts);
+        // Sorting. Tiles depend on how a matrix is multiplied; matrices of one layer may be stored differently.
+        let kind = table.wi.kind;
+        let how = |kind| arithmetic(kind).map_err(model_error);
+        let tile_count = most_tiles(how(kind)?, kind, tokens, experts);
         let counts = Buffer::<i32>::new(&device, tokens.div_ceil(PERMUTE_CHUNK) * experts)?;
         let offsets = Buffer::<i32>::new(&device, experts + 1)?;
         let order = Buffer::<i32>::new(&device, tokens)?;
@@ -196,7 +208,12 @@ impl CustomOp2 for Sparse<'_> {
             order: order.address(),
             tiles: tiles.address(),
         };
-        permute(&mut launches, how, kind, &list, tokens, experts).map_err(kernel)?;
+        permute(&mut launches, how(kind)?, kind, &list, tokens, experts).map_err(kernel)?;
+        for other in table.wi_1.iter().chain([&table.wo]) {
+            if most_tiles(how(other.kind)?, other.kind, tokens, experts) != tile_count {
+                return Err(model_error(ModelError::internal("matrices of one layer that are multiplied differently")));
+            }
+        }
 
         // The experts. Dropped tokens keep the zeros that are there first.
         let d_ff = table.d_ff;
@@ -222,16 +239,17 @@ impl CustomOp2 for Sparse<'_> {
             k: width,
             ..grouped
         };
-        let mut push = |act, p: &Product| product(&mut launches, how, kind, act, p).map_err(kernel);
-        push(config.activation.activation, &Product { b_table: table.wi.address(), flags: gather, ..inner })?;
+        let mut push = |act, of: &Matrices, p: &Product| {
+            let p = Product { b_table: of.values.address(), scale_table: of.scales.address(), ..*p };
+            product(&mut launches, how(of.kind)?, of.kind, act, &p).map_err(kernel)
+        };
+        push(config.activation.activation, &table.wi, &Product { flags: gather, ..inner })?;
         if let Some(wi_1) = &table.wi_1 {
-            let flags = Flags { multiply: true, ..gather };
-            push(Activation::Identity, &Product { b_table: wi_1.address(), flags, ..inner })?;
+            push(Activation::Identity, wi_1, &Product { flags: Flags { multiply: true, ..gather }, ..inner })?;
         }
         let outer = Product {
             a: hidden.address(),
             a_row: d_ff,
-            b_table: table.wo.address(),
             b_row: d_ff,
             y: y.address(),
             y_row: width,
@@ -241,7 +259,7 @@ impl CustomOp2 for Sparse<'_> {
             flags: Flags { scatter: true, ..Flags::default() },
             ..grouped
         };
-        push(Activation::Identity, &outer)?;
+        push(Activation::Identity, &table.wo, &outer)?;
         run(&device, &launches).map_err(model_error)?;
         if want_routes {
             let mut read = Routes {

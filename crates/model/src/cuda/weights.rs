@@ -8,27 +8,38 @@ use switch_kernels::{Activation, Values};
 
 use super::run::Buffer;
 use crate::error::{code, ModelError, Result};
-use crate::weight::{StorageDtype, Weight};
+use crate::weight::Weight;
 
 /// A weight's copy on a device.
 #[derive(Default)]
-pub struct WeightCopy(Mutex<Option<(DeviceId, Buffer<u8>)>>);
+pub struct WeightCopy(Mutex<Option<(DeviceId, Buffer<u8>, Option<Buffer<f32>>)>>);
 
 impl WeightCopy {
     /// Where the copy of `values` lies, made now if it is not there.
     pub fn address(&self, device: &CudaDevice, values: Values<'_>) -> candle_core::Result<Address> {
+        Ok(self.addresses(device, values)?.0)
+    }
+
+    /// The same, and where the scales of quantised values lie; 0: none.
+    pub fn addresses(&self, device: &CudaDevice, values: Values<'_>) -> candle_core::Result<(Address, Address)> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, buffer)) = held.as_ref().filter(|(id, _)| *id == device.id()) {
-            return Ok(buffer.address());
+        let of = |buffer: &Buffer<u8>, scales: &Option<Buffer<f32>>| {
+            (buffer.address(), scales.as_ref().map_or(0, Buffer::address))
+        };
+        if let Some((_, buffer, scales)) = held.as_ref().filter(|(id, ..)| *id == device.id()) {
+            return Ok(of(buffer, scales));
         }
-        let bytes: &[u8] = match values {
-            Values::F32(v) => bytemuck::cast_slice(v),
-            Values::F16(v) | Values::Bf16(v) => bytemuck::cast_slice(v),
+        let (bytes, scales): (&[u8], Option<&[f32]>) = match values {
+            Values::F32(v) => (bytemuck::cast_slice(v), None),
+            Values::F16(v) | Values::Bf16(v) => (bytemuck::cast_slice(v), None),
+            Values::I8 { values, scales } => (bytemuck::cast_slice(values), Some(scales)),
+            Values::I4 { values, scales, .. } => (values, Some(scales)),
         };
         let buffer = Buffer::from_host(device, bytes)?;
-        let address = buffer.address();
-        *held = Some((device.id(), buffer));
-        Ok(address)
+        let scales = scales.map(|scales| Buffer::from_host(device, scales)).transpose()?;
+        let addresses = of(&buffer, &scales);
+        *held = Some((device.id(), buffer, scales));
+        Ok(addresses)
     }
 }
 
@@ -37,11 +48,18 @@ impl Weight {
         self.cuda_copy().address(device, self.values())
     }
 
+    /// The values and, of a quantised weight, the scales.
+    pub(crate) fn on_cuda_with_scales(&self, device: &CudaDevice) -> candle_core::Result<(Address, Address)> {
+        self.cuda_copy().addresses(device, self.values())
+    }
+
     pub(crate) fn cuda_type(&self) -> WeightType {
-        match self.dtype() {
-            StorageDtype::F32 => WeightType::F32,
-            StorageDtype::F16 => WeightType::F16,
-            StorageDtype::Bf16 => WeightType::Bf16,
+        match self.values() {
+            Values::F32(_) => WeightType::F32,
+            Values::F16(_) => WeightType::F16,
+            Values::Bf16(_) => WeightType::Bf16,
+            Values::I8 { .. } => WeightType::Int8 { block: self.shape().last().copied().unwrap_or(1).max(1) },
+            Values::I4 { group, .. } => WeightType::Int4 { block: group },
         }
     }
 }
@@ -80,11 +98,13 @@ pub fn multiply(
         return Err(ModelError::internal(format!("linear over a weight of shape {:?}", weight.shape())));
     };
     let kind = weight.cuda_type();
+    let (b, scales) = weight.on_cuda_with_scales(device)?;
     let p = Product {
         a: x,
         a_row: cols,
         a_k: 1,
-        b: weight.on_cuda(device)?,
+        b,
+        scales,
         b_row: cols,
         b_k: 1,
         y,

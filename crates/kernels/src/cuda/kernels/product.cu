@@ -35,7 +35,8 @@ struct Product {
 };
 enum ProductFlags { A_GATHER = 1, Y_SCATTER = 2, ADD = 4, MULTIPLY = 8, RAGGED_K = 16 };
 
-/// Signed bytes, and two unsigned nibbles a byte (the low one first) that stand for -8 to 7.
+/// The formats of crates/kernels/src/quantised: signed bytes, and blocks of 32 columns in 16 bytes, byte i of which holds
+/// column i in its low half and column i + 16 in its high half, 0 to 15 standing for -8 to 7.
 struct int8q {};
 struct int4q {};
 
@@ -125,8 +126,8 @@ template <> struct Weights<int4q> {
     }
     DEVICE_METHOD float at(int n, int k) const {
         long long r = step == 1 ? n : k, c = step == 1 ? k : n, across = step == 1 ? row : step;
-        uint8_t pair = base[r * ((across + 1) / 2) + c / 2];
-        return float(int(c % 2 ? pair >> 4 : pair & 15) - 8) * scales[r * blocks + c / block];
+        uint8_t pair = base[r * (across / 2) + c / 32 * 16 + c % 16];
+        return float(int(c % 32 < 16 ? pair & 15 : pair >> 4) - 8) * scales[r * blocks + c / block];
     }
     DEVICE_METHOD void four(int, int, float (&)[4]) const {}
 };
