@@ -99,7 +99,7 @@ impl SwitchTransformers {
     pub fn on(mut self, device: Device) -> Result<Self> {
         #[cfg(feature = "cuda")]
         {
-            let bytes = self.parameters.iter().map(|(_, w)| (w.elements() * w.dtype().size()) as u64).sum();
+            let bytes = self.parameters.iter().map(|(_, w)| w.values().bytes() as u64).sum();
             crate::cuda::check_room(&device, bytes)?;
         }
         self.device = device;
