@@ -39,6 +39,8 @@ async function test_cuda_driver() {
     CUDA_COMPUTE_CAP: process.env.CUDA_COMPUTE_CAP ?? '80',
     CUDARC_CUDA_VERSION: '13000',
     LD_LIBRARY_PATH: stand_in,
+    // Room for the cases' models, and none for the one that must be refused.
+    SWITCH_HOST_MEMORY: String(128 * 2 ** 20),
   }
   const target = ['--release', '--target', host_target()]
   const test = ['test', ...target, '-p', 'switch-engine', '--features', 'cuda', '--test', 'cuda_stand_in']
