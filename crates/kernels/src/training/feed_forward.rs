@@ -2,11 +2,10 @@
 
 use super::derivative::{self, Back};
 use super::dropout::Dropout;
-use super::linear::linear_backward_input;
+use super::linear::{linear_backward_input, linear_train};
 use crate::activation::{activate_serial, Activation};
 use crate::error::{expect_len, product, KernelError};
 use crate::experts::ExpertWeights;
-use crate::linear::linear_with;
 use crate::parallel::{self, Disjoint};
 use crate::precision::Precision;
 use crate::scratch;
@@ -171,13 +170,13 @@ pub(super) fn forward_rows(
     wi_1: &mut [f32],
     out: &mut [f32],
 ) -> Result<(), KernelError> {
-    linear_with(precision, x, n, weights.wi, wi)?;
+    linear_train(precision, x, n, weights.wi, wi)?;
     if let Some(weights) = weights.wi_1 {
-        linear_with(precision, x, n, weights, wi_1)?;
+        linear_train(precision, x, n, weights, wi_1)?;
     }
     let mut activated = scratch::take("feed-forward hidden states", wi.len())?;
     inner.activate(wi, weights.wi_1.map(|_| &*wi_1), &mut activated);
-    linear_with(precision, &activated, n, weights.wo, out)
+    linear_train(precision, &activated, n, weights.wo, out)
 }
 
 /// The way back through [`feed_forward_train`], from `dy [n, d]` and what that kept.

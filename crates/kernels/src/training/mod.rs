@@ -27,7 +27,7 @@ pub use dropout::{dropout, Dropout};
 pub use embedding::embedding_backward;
 pub use experts::{experts_backward, experts_train, ExpertSink};
 pub use feed_forward::{feed_forward_backward, feed_forward_train, FeedForwardPart, FeedForwardSink};
-pub use linear::{linear_backward_input, linear_backward_weight, linear_backward_weight_anew};
+pub use linear::{linear_backward_input, linear_backward_weight, linear_backward_weight_anew, linear_train};
 pub use loss::{token_loss, TokenLossOptions, TokenLossSums};
 pub use norm::rms_norm_backward;
 pub use optimiser::{adafactor_step, adamw_step, all_finite, scale, sum_of_squares, Adafactor, AdafactorState, AdamW};

@@ -34,8 +34,9 @@ pub(super) enum Lies {
 pub(super) struct Product<'a> {
     pub a: &'a [f32],
     pub lies: Lies,
-    /// `[depth, columns]`
+    /// `[depth, columns]`, or, `b_transposed`, `[columns, depth]`: only where [`transposes`] says so.
     pub b: Values<'a>,
+    pub b_transposed: bool,
     pub rows: usize,
     pub columns: usize,
     pub depth: usize,
@@ -48,7 +49,7 @@ pub(super) struct Product<'a> {
 /// Computes a product into `c [rows, columns]`. Lengths have been checked.
 pub(super) fn run(precision: Precision, product: &Product<'_>, c: &mut [f32]) -> Result<(), KernelError> {
     debug_assert_eq!(product.a.len(), product.rows * product.depth);
-    debug_assert_eq!(product.b.len(), product.depth * product.columns);
+    debug_assert!(product.b.len() >= product.depth * product.columns);
     debug_assert_eq!(c.len(), product.rows * product.columns);
     if product.depth == 0 {
         if !product.add {
@@ -62,7 +63,19 @@ pub(super) fn run(precision: Precision, product: &Product<'_>, c: &mut [f32]) ->
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = precision;
+    debug_assert!(!product.b_transposed);
     vectors::run(product, c)
+}
+
+/// Whether the active instruction set takes a transposed right operand of this product's shape.
+pub(super) fn transposes(product: &Product<'_>) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return isa::active() == Isa::Amx && matches!(product.b, Values::F32(_)) && tiles::suits(product);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = product;
+        false
+    }
 }
 
 /// Multiply-adds below which another thread costs more than it brings.

@@ -1,6 +1,6 @@
 use crate::each_thread_count;
 use crate::support::*;
-use switch_kernels::training::{linear_backward_input, linear_backward_weight, reference};
+use switch_kernels::training::{linear_backward_input, linear_backward_weight, linear_train, reference};
 use switch_kernels::{reference::widen, Precision};
 
 const SHAPES: [(usize, usize, usize); 9] = [
@@ -20,7 +20,7 @@ fn tolerance(precision: Precision) -> f64 {
     match precision {
         Precision::Float32 => 2e-6,
         Precision::High => 5e-6,
-        Precision::Bfloat16 => 8e-3,
+        Precision::Reduced | Precision::Bfloat16 => 8e-3,
     }
 }
 
@@ -42,6 +42,29 @@ fn input_gradients_match_the_reference() {
                     let wide = reference::widen(&widen(w.matrix()));
                     let expected = reference::linear_backward_input(&reference::widen(&dy), &wide, n, rows, cols);
                     assert_close(&found[0], &reference::narrow(&expected), tolerance(precision), &what);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn forwards_of_many_rows_match_the_reference() {
+    each_isa(|isa| {
+        let mut random = Random(35);
+        for store in STORES {
+            for (n, rows, cols) in SHAPES {
+                for precision in [Precision::Float32, Precision::High, Precision::Bfloat16] {
+                    let w = Weights::random(&mut random, store, rows, cols);
+                    let x = random.vec(n * cols);
+                    let what = format!("{isa} {store:?} {precision:?} {n}x{cols} to {rows}");
+                    let found = each_thread_count(&what, || {
+                        let mut y = vec![f32::NAN; n * rows];
+                        linear_train(precision, &x, n, w.matrix(), &mut y).unwrap();
+                        vec![y]
+                    });
+                    let tolerance = if precision == Precision::Bfloat16 { 8e-3 } else { 2e-6 };
+                    assert_close(&found[0], &switch_kernels::reference::linear(&x, n, w.matrix()), tolerance, &what);
                 }
             }
         }

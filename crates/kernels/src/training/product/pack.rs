@@ -176,6 +176,48 @@ unsafe fn right_of<T: Wide, const COUNT: usize>(source: Source<T>, to: *mut u8) 
     }
 }
 
+/// As [`right`], of columns that lie one after another: the source has `count` lines of `depth` elements.
+///
+/// # Safety
+/// As [`left_by_rows`].
+pub(super) unsafe fn right_transposed(parts: usize, source: Source<f32>, to: *mut u8) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        match parts {
+            1 => right_transposed_of::<1>(source, to),
+            2 => right_transposed_of::<2>(source, to),
+            _ => right_transposed_of::<PARTS>(source, to),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn right_transposed_of<const COUNT: usize>(source: Source<f32>, to: *mut u8) {
+    let Source { from, stride, count, depth } = source;
+    for step in 0..depth.div_ceil(DEPTH) {
+        for half in 0..2 {
+            let mut columns = [[_mm512_setzero_ps(); 16]; COUNT];
+            for i in 0..16 {
+                let column = half * 16 + i;
+                let [low, high] = masks(if column < count { depth - step * DEPTH } else { 0 });
+                let from = from.wrapping_add(column * stride + step * DEPTH);
+                // SAFETY: the caller's promises; masked elements are not touched.
+                let values = unsafe { [f32::load(from, low), f32::load(from.wrapping_add(16), high)] };
+                for (columns, bits) in columns.iter_mut().zip(split::<COUNT>(values)) {
+                    columns[i] = _mm512_castsi512_ps(bits);
+                }
+            }
+            for (part, columns) in columns.into_iter().enumerate() {
+                let to = to.wrapping_add(step * amx::step_bytes(COUNT) + (part * 2 + half) * TILE);
+                for (i, pairs) in transpose(columns).into_iter().enumerate() {
+                    // SAFETY: the caller has a tile there, aligned.
+                    unsafe { _mm512_store_ps(to.add(i * 64).cast(), pairs) };
+                }
+            }
+        }
+    }
+}
+
 /// 16 columns of lines `line` and `line + 1`; what lies outside of the source is 0.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]

@@ -38,7 +38,8 @@ pub(super) fn suits(product: &Product<'_>) -> bool {
 
 /// [`super::run`] in tiles.
 pub(super) fn run(precision: Precision, product: &Product<'_>, c: &mut [f32]) -> Result<(), KernelError> {
-    let parts = precision.backward_parts();
+    // The way forward, for which weights are transposed, is never cut to two.
+    let parts = if product.b_transposed { precision.parts() } else { precision.backward_parts() };
     let Product { rows, columns, depth, .. } = *product;
     let c = &Disjoint::new(c);
     let by_rows = rows >= columns;
@@ -146,6 +147,14 @@ impl Pass<'_> {
         let Range { start, end } = self.summed;
         let first = start * stride + columns.start;
         let (count, depth) = (columns.len(), end - start);
+        if let (true, Values::F32(b)) = (self.product.b_transposed, b) {
+            let stride = self.product.depth;
+            // SAFETY: the caller's promises; lengths have been checked.
+            unsafe {
+                let from = b.as_ptr().add(columns.start * stride + start);
+                return pack::right_transposed(self.parts, Source { from, stride, count, depth }, to);
+            }
+        }
         // SAFETY: the caller's promises; lengths have been checked.
         unsafe {
             match b {
