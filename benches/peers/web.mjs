@@ -4,7 +4,8 @@
  * best form that the engine has. Prints a table and writes it to benches/results/browser_peers.md.
  *
  *   --runs N           rounds per case (default 5); each side takes its turn in every round
- *   --threads 1,2      how many threads, of both sides
+ *   --threads 1,2      how many threads, of both sides; in Node only the first, since the peer settles its threads once per
+ *                      process: for others run again with --engine node --threads 2
  *   --tokens 128,512   how many tokens
  *   --engine TEXT      only the engine whose name begins so (node, chromium)
  *   --no-write         print only
@@ -160,9 +161,10 @@ const load = loadavg()[0]
 const rows = []
 for (const start of [in_node, in_chromium]) {
   if (!start.name.startsWith(`in_${options.engine.toLowerCase()}`)) continue
-  for (const threads of numbers(options.threads)) {
+  const wanted = numbers(options.threads)
+  for (const threads of start === in_node ? wanted.slice(0, 1) : wanted) {
     // An engine of its own for each: the peer settles its threads once.
-    const engine = await start(folders, threads)
+    const engine = await start(folders)
     const ours = await engine.call(LOAD, { threads })
     for (const tokens of numbers(options.tokens)) {
       const [ids] = some_ids(1, tokens, 1, CONFIG.vocab_size)

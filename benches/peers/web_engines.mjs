@@ -14,10 +14,9 @@ import { root } from './environment.mjs'
 const TYPES = { js: 'text/javascript', mjs: 'text/javascript', wasm: 'application/wasm', json: 'application/json' }
 
 /** `folders` by the name under which pages and calls know them: `checkpoint`, `onnx`, `ort`. */
-export async function in_node(folders, threads) {
+export async function in_node(folders) {
   const library = await import('switch-transformers')
-  // A module of its own for each number of threads, which it settles once.
-  const ort = await import(`${pathToFileURL(join(folders.ort, 'ort.node.min.mjs')).href}?threads=${threads}`)
+  const ort = await import(pathToFileURL(join(folders.ort, 'ort.node.min.mjs')).href)
   const tools = {
     library,
     ort,
