@@ -121,7 +121,7 @@ pub fn linears<const N: usize>(x: &Tensor, weights: [&Weight; N]) -> Result<[Ten
     let alike = weights.iter().all(|w| w.shape() == first && w.precision() == weights[0].precision());
     let mut results = Vec::with_capacity(N);
     match first {
-        &[out_features, in_features] if alike && in_features == width && x.device().is_cpu() && !x.track_op() => {
+        &[out_features, in_features] if alike && in_features == width && x.device().is_cpu() && !tracked(x) => {
             let all = x.apply_op1_no_bwd(&Together { weights: &weights, tokens, out_features })?;
             for index in 0..N {
                 results.push(all.get(index)?);
