@@ -19,15 +19,20 @@ import { fileURLToPath } from 'node:url'
 import { locked_version, require_cargo, require_cargo_tool, wasm_toolchain } from './rust.mjs'
 import { is_stale, main, output, root, run, run_tool, StepError, step } from './steps.mjs'
 
-/** Every engine that has SIMD128 has these. */
-const FEATURES = [
-  'simd',
-  'bulk-memory',
-  'sign-ext',
-  'mutable-globals',
-  'nontrapping-float-to-int',
-  'reference-types',
-  'multivalue',
+/**
+ * Every engine that has SIMD128 has these. Reference types are not among them: rustc and wasm-bindgen would use them, but
+ * Chrome has had them since 96 and SIMD128 since 91.
+ */
+const FEATURES = ['simd', 'bulk-memory', 'sign-ext', 'mutable-globals', 'nontrapping-float-to-int']
+const NO_REFERENCES = ['-reference-types', '-multivalue']
+
+/**
+ * Rust's prebuilt library says of itself that it may use them (it does not), and wasm-bindgen goes by what a module says:
+ * so the linker is told what to write.
+ */
+const PREBUILT_LINK = [
+  '--no-check-features',
+  '--features=simd128,bulk-memory,bulk-memory-opt,mutable-globals,nontrapping-fptoint,sign-ext',
 ]
 
 /** A memory that JavaScript makes and shares with workers, and what wasm-bindgen needs to start a thread in it. */
@@ -38,16 +43,16 @@ const SHARED_MEMORY = [
 
 const ARTEFACTS = [
   // No relaxed SIMD and no atomics: one such opcode, and engines without them reject all.
-  { form: 'simd', target_features: ['+simd128'], features: FEATURES, link: [] },
+  { form: 'simd', target_features: ['+simd128', ...NO_REFERENCES], features: FEATURES, link: [] },
   {
     form: 'threads',
-    target_features: ['+simd128', '+atomics', '+bulk-memory'],
+    target_features: ['+simd128', '+atomics', '+bulk-memory', ...NO_REFERENCES],
     features: [...FEATURES, 'threads'],
     link: SHARED_MEMORY,
   },
   {
     form: 'relaxed',
-    target_features: ['+simd128', '+atomics', '+bulk-memory', '+relaxed-simd'],
+    target_features: ['+simd128', '+atomics', '+bulk-memory', '+relaxed-simd', ...NO_REFERENCES],
     features: [...FEATURES, 'threads', 'relaxed-simd'],
     link: SHARED_MEMORY,
   },
@@ -89,7 +94,7 @@ function build_with_wasm_pack(artefact) {
       // Relative to the crate.
       ...['--profile', 'wasm', '--out-name', NAME, '--out-dir', `pkg/${artefact.form}`],
     ],
-    { env: { CARGO_ENCODED_RUSTFLAGS: rust_flags(artefact).join('\x1f') } },
+    { env: { CARGO_ENCODED_RUSTFLAGS: rust_flags({ ...artefact, link: PREBUILT_LINK }).join('\x1f') } },
   )
 }
 

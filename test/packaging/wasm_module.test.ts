@@ -13,6 +13,21 @@ function disassembled(file: string) {
   return { text, opcodes: new Set(text.match(/\b[a-z]\w+\.[a-z][\w.]*/g)) }
 }
 
+/** By their names in a module's own list. */
+const FIRST_FEATURES = new Set([
+  ...['simd128', 'bulk-memory', 'bulk-memory-opt', 'mutable-globals', 'nontrapping-fptoint', 'sign-ext'],
+])
+
+/** What a module says that it needs: its section "target_features", names with `+` before them. */
+function features(path: string): string[] {
+  const module = new WebAssembly.Module(readFileSync(path))
+  return WebAssembly.Module.customSections(module, 'target_features').flatMap((section) =>
+    [...new TextDecoder('latin1').decode(section).matchAll(/\+[^a-z]*([a-z][a-z0-9-]+)/g)].map(
+      ([, name]) => name as string,
+    ),
+  )
+}
+
 describe('the default WASM module', () => {
   const module_path = `${root}dist/switch_transformers.wasm`
   const { text, opcodes } = disassembled('dist/switch_transformers.wasm')
@@ -28,6 +43,31 @@ describe('the default WASM module', () => {
   it('has no threads: neither atomics nor shared memory', () => {
     expect([...opcodes].filter((opcode) => /atomic/.test(opcode))).toEqual([])
     expect(text).not.toMatch(/\(memory [^)]*shared/)
+  })
+
+  /**
+   * Chrome 91, Firefox 89 and Safari 16.4 are the first with SIMD128. All of them have bulk memory, sign extension,
+   * saturating conversions and mutable globals; Chrome 91 has no reference types (96), no exceptions (95), no tail calls
+   * (112).
+   */
+  it('needs nothing that the first engines with SIMD128 lack', () => {
+    const numbers = /^(?:[if](?:32|64)|v128|i8x16|i16x8|i32x4|i64x2|f32x4|f64x2)\./
+    const others = new Set([
+      ...['local.get', 'local.set', 'local.tee', 'global.get', 'global.set', 'data.drop'],
+      ...['memory.size', 'memory.grow', 'memory.copy', 'memory.fill', 'memory.init'],
+    ])
+    const code = text.replace(/"(?:[^"\\]|\\.)*"|\$[^\s()]+/g, '')
+    const found = new Set(code.match(/\b[a-z]\w+\.[a-z][\w.]*/g))
+    expect([...found].filter((opcode) => !numbers.test(opcode) && !others.has(opcode))).toEqual([])
+    expect(
+      code.match(/\b(?:externref|anyref|exnref|ref null|return_call\w*|call_ref|try_table|throw\w*|select \()/),
+    ).toBeNull()
+    // One result a function, one memory of 32 bits, one table of functions.
+    expect(code.match(/\(result \w+ \w+/)).toBeNull()
+    expect(code.match(/\(memory [^)]*i64/)).toBeNull()
+    expect(code.match(/^ \((?:memory|import .*\(memory) /gm)).toHaveLength(1)
+    expect(code.match(/^ \(table [^)]*\)?/gm)?.filter((table) => !/funcref/.test(table))).toEqual([])
+    expect(features(module_path).filter((name) => !FIRST_FEATURES.has(name))).toEqual([])
   })
 
   it('imports nothing but what its glue gives', async () => {
