@@ -191,7 +191,8 @@ describe('damaged files', () => {
       (header: Header) => {
         ;(header[name] as Header[string]).shape = [2 ** 52, 2 ** 52]
       },
-      'CHECKPOINT_UNSUPPORTED',
+      // More than can be counted: with 64 bits in all, with 32 (WASM) already in one dimension.
+      /^CHECKPOINT_(?:CORRUPT|UNSUPPORTED)$/,
       '',
     ],
   ])('%s', async (_, change, code, word) => {
@@ -200,7 +201,7 @@ describe('damaged files', () => {
         () => ({ code: 'loaded', message: '' }),
         (error: { code: string; message: string }) => error,
       )
-      expect(error.code).toBe(code)
+      expect(error.code).toEqual(typeof code === 'string' ? code : expect.stringMatching(code))
       expect(error.message).toContain(word)
     }
   })
