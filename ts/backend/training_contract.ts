@@ -121,7 +121,7 @@ export interface StepReport {
   /** Tokens that went through the two stacks, padding left out. */
   tokens: number
   layers: LayerLoad[]
-  /** What was not finite first, if anything: `cross_entropy`, `encoder.block.3`, … Its gradients were not kept. */
+  /** What was not finite first, if anything: `cross_entropy`, `encoder.block.3`, … All gradients are cleared then. */
   non_finite: string | null
 }
 

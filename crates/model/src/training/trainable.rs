@@ -1,6 +1,6 @@
 //! A weight's second life: float32 values that an optimiser changes in place, and a gradient beside them.
 //!
-//! Gradients do not go through candle's graph, which would hold a second copy of each while they are summed: the ops'
+//! Gradients do not go back along the tape, which would hold a second copy of each while they are summed: the ops'
 //! backward passes add to them here, so that accumulation over several batches costs no memory and no pass.
 
 use std::cell::UnsafeCell;
