@@ -1,7 +1,7 @@
 //! Training's kernels on the shapes of base-8 (8 × 128 tokens) and of the g2p model (256 × 15 tokens).
 
 use crate::clock;
-use crate::products::{check, numbers};
+use crate::products::{check, check_to, numbers};
 use switch_kernels::training::{
     adafactor_step, adamw_step, attention_backward, attention_train, dropout, linear_backward_input,
     linear_backward_weight, reference, rms_norm_backward, sum_of_squares, token_loss, Adafactor, AdafactorState, AdamW,
@@ -42,16 +42,17 @@ fn linear(name: &str, n: usize, rows: usize, cols: usize) {
     let (dy, x, w) = (numbers(n * rows), numbers(n * cols), numbers(rows * cols));
     let matrix = Matrix::new(Values::F32(&w), rows, cols).expect("shape");
     let gflop = 2e-9 * (n * rows * cols) as f64;
-    for (label, precision) in [("", Precision::Float32), (" rounded", Precision::Bfloat16)] {
+    // How far from exact each precision may be (crates/kernels/src/precision.rs).
+    let precisions =
+        [("", Precision::Float32, 2e-6), (" high", Precision::High, 1e-5), (" rounded", Precision::Bfloat16, 1e-2)];
+    for (label, precision, tolerance) in precisions {
         let mut dx = vec![0.0; n * cols];
         let mut input = || linear_backward_input(precision, &dy, n, matrix, &mut dx).expect("shapes");
         input();
         let time = clock::best(input);
-        if precision == Precision::Float32 {
-            let wide = reference::widen;
-            let expected = reference::linear_backward_input(&wide(&dy[..rows]), &wide(&w), 1, rows, cols);
-            check(name, &dx[..cols], &reference::narrow(&expected));
-        }
+        let wide = reference::widen;
+        let expected = reference::linear_backward_input(&wide(&dy[..rows]), &wide(&w), 1, rows, cols);
+        check_to(name, &dx[..cols], &reference::narrow(&expected), tolerance);
         println!("{:44} {:8.1} GFLOP/s  {:9.1} us", format!("{name}, input{label}"), gflop / time, time * 1e6);
         let mut dw = vec![0.0; rows * cols];
         let mut weight = || linear_backward_weight(precision, &dy, &x, n, rows, cols, 1.0, &mut dw).expect("shapes");
