@@ -1,16 +1,24 @@
 /**
- * `npm run bench:peers`: ours and PyTorch `transformers` in one run on one machine, with ratios and fractions of what the
- * machine can do. Prints a table and writes it to benches/results/.
+ * `npm run bench:peers`: ours and the peers in one run on one machine, with ratios and fractions of what the machine can do.
+ * Prints tables and writes them to benches/results/.
  *
- *   --dtype float32,bfloat16   which precisions
+ *   --compare transformers,quantised,dense   which comparisons (see comparisons.mjs)
+ *   --dtype float32,int8       which precisions (default: all of a comparison)
  *   --case TEXT                only cases whose name contains it
  *   --runs N                   rounds per case (default 5); each side takes its turn in every round
  *   --threads N                of each side and of the machine's measurement (default: all cores)
  *   --cpu-time                 processor time in place of time that passed: with --threads 1, figures that other
- *                              work on the machine hardly changes
+ *                              work on the machine hardly changes (transformers only)
+ *   --turn COMMAND             on a shared machine: a program that runs another one while the machine is quiet; all
+ *                              that is timed is timed in such turns, a case or a measurement of limits each (turn.mjs)
  *   --no-compile               leave torch.compile out
- *   --compile-limit S          give a compiled case up after that many seconds of warming up (default 300)
+ *   --compile-limit S          give a compiled case up after that many seconds of warming up (default 600)
+ *   --merge                    keep what earlier runs of the same name measured, where this one does not measure it
+ *   --report                   measure nothing, print what was measured
  *   --name NAME                benches/results/NAME.md (default peers); --no-write prints only
+ *
+ * PYTHON names an interpreter that has torch, transformers 5.18.0, onnxruntime, onnx, onnxscript and ctranslate2; without it
+ * one is made. candle's T5 (benches/peers/candle_t5) and the checkpoints are built when they are first needed.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -18,93 +26,58 @@ import { loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { CASES } from './cases.mjs'
-import {
-  checkpoint,
-  measure_machine,
-  peers_python,
-  read_config,
-  require_build,
-  root,
-  thread_variables,
-} from './environment.mjs'
+import { compare } from './compare.mjs'
+import { COMPARISONS } from './comparisons.mjs'
+import { fail, measure_machine, peers_python, RUNTIMES, require_build, thread_variables } from './environment.mjs'
 import { report } from './report.mjs'
-import { compiled_case, time_case } from './timing.mjs'
-import { show_distance, verify } from './verify.mjs'
-import { Worker } from './worker.mjs'
+import { Store } from './store.mjs'
+import { in_turn } from './turn.mjs'
 
 const { values: options } = parseArgs({
   options: {
-    dtype: { type: 'string', default: 'float32,bfloat16' },
+    compare: { type: 'string' },
+    dtype: { type: 'string' },
     case: { type: 'string', default: '' },
     threads: { type: 'string' },
     'cpu-time': { type: 'boolean', default: false },
+    turn: { type: 'string' },
     runs: { type: 'string', default: '5' },
     'no-compile': { type: 'boolean', default: false },
-    'compile-limit': { type: 'string', default: '300' },
+    'compile-limit': { type: 'string', default: '600' },
+    merge: { type: 'boolean', default: false },
+    report: { type: 'boolean', default: false },
     name: { type: 'string', default: 'peers' },
     'no-write': { type: 'boolean', default: false },
   },
 })
 
-require_build()
-const python = peers_python()
-const say = (text) => console.error(text)
 const plain = (text) => text.replaceAll('×', 'x')
 const cases = CASES.filter(({ name }) => plain(name).includes(plain(options.case)))
-const scratch = mkdtempSync(join(tmpdir(), 'switch-transformers-compare-'))
-const env = options.threads === undefined ? {} : thread_variables(options.threads)
-const script = (name) => [join(root, 'benches/peers', name)]
-const ours_worker = () => new Worker('ours', process.execPath, script('ours_worker.mjs'), { env })
-const peer_worker = (name) => new Worker(name, python, script('transformers_worker.py'), { env })
+const listed = (text, name) => text === undefined || text.split(',').includes(name)
+const unknown = options.compare?.split(',').find((name) => !COMPARISONS.some((comparison) => comparison.name === name))
+if (unknown !== undefined)
+  fail(`--compare: found ${unknown}, expected ${COMPARISONS.map(({ name }) => name).join(', ')}`)
 
-say('Measuring the machine…')
-const before = measure_machine(options.threads)
-const load = loadavg()[0]
-const results = []
-const versions = {}
-
-for (const dtype of options.dtype.split(',')) {
-  const folder = checkpoint('base-8', dtype)
-  const config = read_config(folder)
-  const narrow = dtype !== 'float32'
-  const ours = ours_worker()
-  const eager = peer_worker('transformers, eager')
-  const compiled = options['no-compile'] ? null : peer_worker('transformers, compiled')
-  const workers = [ours, eager, compiled].filter(Boolean)
-  say(`Loading base-8 in ${dtype}…`)
-  versions.ours = await ours.ask({ op: 'load', folder, dtype })
-  versions.peer = await eager.ask({ op: 'load', folder, dtype, mode: 'eager' })
-  await compiled?.ask({ op: 'load', folder, dtype, mode: 'compiled' })
-
-  // In bfloat16 the reference is float32 arithmetic on the same weights; it is gone before anything is timed.
-  const verified = new Map()
-  const reference = narrow ? peer_worker('reference') : eager
-  if (narrow) await reference.ask({ op: 'load', folder, dtype: 'float32', mode: 'eager' })
-  for (const item of cases) {
-    const checked = await verify(item, { ours, peer: eager, reference, narrow, folder: scratch })
-    verified.set(item, checked)
-    say(`${dtype}, ${item.name}: ${show_distance(checked.ours)}${checked.note ? ` (${checked.note})` : ''}`)
+const store = new Store(options.name, options.merge || options.report)
+if (!options.report) {
+  require_build()
+  const python = peers_python(RUNTIMES)
+  const folder = mkdtempSync(join(tmpdir(), 'switch-transformers-compare-'))
+  const env = options.threads === undefined ? {} : thread_variables(options.threads)
+  const measure_limits = async (key) => {
+    console.error('Measuring the machine…')
+    const limits = await in_turn(options.turn, [], () => measure_machine(options.threads))
+    store.put(key, { limits, load: loadavg()[0] })
   }
-  if (narrow) await reference.close()
-
-  for (const item of cases) {
-    const checked = verified.get(item)
-    const result = { dtype, item, config, checked }
-    results.push(result)
-    if (checked.seed === undefined) continue
-    const sides = { ours, eager }
-    if (compiled) {
-      result.compile = await compiled_case(compiled, item, checked.seed, Number(options['compile-limit']))
-      if (result.compile.ready) sides.compiled = compiled
+  await measure_limits('limits before')
+  for (const comparison of COMPARISONS.filter(({ name }) => listed(options.compare, name))) {
+    for (const dtype of comparison.dtypes.filter((name) => listed(options.dtype, name))) {
+      const peers = comparison.peers.filter((name) => name !== 'compiled' || !options['no-compile'])
+      await compare({ ...comparison, peers, dtype, cases, python, env, folder, options, store })
     }
-    result.times = await time_case(sides, item, checked.seed, Number(options.runs), options['cpu-time'] ? 'cpu' : 'ms')
-    say(`${dtype}, ${item.name}: ${JSON.stringify(result.times.medians)}`)
   }
-  await Promise.all(workers.map((worker) => worker.close()))
+  // The machine may have been shared during one of the two measurements: the higher figures are nearer to what it can do.
+  await measure_limits('limits after')
+  rmSync(folder, { recursive: true, force: true })
 }
-rmSync(scratch, { recursive: true, force: true })
-
-// The machine may have been shared during one of the two measurements: the higher figures are nearer to what it can do.
-const after = measure_machine(options.threads)
-const machine = Object.fromEntries(Object.entries(before).map(([key, value]) => [key, Math.max(value, after[key])]))
-report({ results, machine, versions, load, options })
+report(store, options)

@@ -10,8 +10,15 @@ const here = dirname(fileURLToPath(import.meta.url))
 export const root = join(here, '../..')
 export const cache = join(root, 'node_modules/.cache/switch-transformers-benches')
 
-/** What is installed where `PYTHON` names no interpreter that has it. */
-const PEERS = ['torch', 'transformers==5.18.0', 'safetensors', 'numpy']
+/** What is installed where `PYTHON` names no interpreter that has it, by the name under which it is imported. */
+const PEERS = { torch: 'torch', transformers: 'transformers==5.18.0', safetensors: 'safetensors', numpy: 'numpy' }
+/** What the comparison with other runtimes needs beside these. */
+export const RUNTIMES = {
+  onnxruntime: 'onnxruntime',
+  onnx: 'onnx',
+  onnxscript: 'onnxscript',
+  ctranslate2: 'ctranslate2',
+}
 
 export function fail(message) {
   console.error(message)
@@ -22,23 +29,34 @@ export function require_build() {
   if (!existsSync(join(root, 'dist/node.js'))) fail('The library is not built: run `npm run setup` first.')
 }
 
-/** A Python that has the peers: `PYTHON`, else a virtual environment that is made here once. */
-export function peers_python() {
+/** A Python that has the peers (and `more`): `PYTHON`, else a virtual environment that is made here once. */
+export function peers_python(more = {}) {
+  const wanted = { ...PEERS, ...more }
+  const failure = (python) => {
+    const { status, stderr } = spawnSync(python, ['-c', `import ${Object.keys(wanted).join(', ')}`], {
+      encoding: 'utf8',
+    })
+    return status === 0 ? undefined : (stderr ?? `${python} does not start`)
+  }
   const given = process.env.PYTHON
   if (given) {
-    const { status, stderr } = spawnSync(given, ['-c', 'import torch, transformers, numpy'], { encoding: 'utf8' })
-    if (status !== 0) fail(`PYTHON=${given} cannot import torch, transformers and numpy:\n${stderr ?? ''}`)
-    return given
+    const reason = failure(given)
+    if (reason === undefined) return given
+    fail(
+      `PYTHON=${given} lacks some of what is compared. It needs: pip install ${Object.values(wanted).join(' ')}\n${reason}`,
+    )
   }
   const folder = join(cache, 'python')
   const python = join(folder, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python')
-  if (!existsSync(join(folder, 'complete'))) {
-    console.error(
-      `Installing ${PEERS.join(', ')} into ${folder} (some GB; set PYTHON to use an interpreter that has them).`,
-    )
-    execFileSync(process.platform === 'win32' ? 'python' : 'python3', ['-m', 'venv', folder], { stdio: 'inherit' })
-    execFileSync(python, ['-m', 'pip', 'install', '--quiet', ...PEERS], { stdio: 'inherit' })
-    mkdirSync(join(folder, 'complete'))
+  if (!existsSync(python)) {
+    execFileSync(process.platform === 'win32' ? 'python' : 'python3', ['-m', 'venv', folder], {
+      stdio: ['ignore', 2, 2],
+    })
+  }
+  if (failure(python) !== undefined) {
+    const packages = Object.values(wanted)
+    console.error(`Installing ${packages.join(', ')} into ${folder} (some GB; PYTHON names another interpreter)`)
+    execFileSync(python, ['-m', 'pip', 'install', '--quiet', ...packages], { stdio: ['ignore', 2, 2] })
   }
   return python
 }
@@ -71,6 +89,7 @@ export const thread_variables = (threads) => ({
   SWITCH_NUM_THREADS: threads,
   OMP_NUM_THREADS: threads,
   MKL_NUM_THREADS: threads,
+  RAYON_NUM_THREADS: threads,
 })
 
 /** The limits of this machine, measured now with `threads` threads (all cores when left out): see machine.rs. */

@@ -2,8 +2,8 @@
 
     python export_t5_encoder.py CHECKPOINT_FOLDER FILE.onnx
 
-Takes `input_ids` int64 [1, tokens], any number of tokens; gives `last_hidden_state` float32 [1, tokens, d_model]. Everything
-is in one file, below the 2 GB that the format takes.
+Takes `input_ids` int64 [rows, tokens], any number of both; gives `last_hidden_state` float32 [rows, tokens, d_model].
+Everything is in one file, below the 2 GB that the format takes.
 """
 
 import json
@@ -45,11 +45,13 @@ class Encoder(torch.nn.Module):
 with torch.inference_mode():
     torch.onnx.export(
         Encoder(model).eval(),
-        (torch.arange(3, 35).reshape(1, 32),),
+        (torch.arange(3, 67).reshape(2, 32),),
         target,
         input_names=["input_ids"],
         output_names=["last_hidden_state"],
-        dynamic_shapes={"input_ids": {1: torch.export.Dim("tokens", min=2, max=2048)}},
+        dynamic_shapes={
+            "input_ids": {0: torch.export.Dim("rows", min=1, max=64), 1: torch.export.Dim("tokens", min=2, max=2048)}
+        },
         opset_version=20,
         dynamo=True,
         external_data=False,

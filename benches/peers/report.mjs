@@ -1,119 +1,183 @@
-/** The table of a comparison, and the file that keeps it. */
+/** The tables of a comparison, and the file that keeps them. */
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { CASES } from './cases.mjs'
+import { key_of } from './compare.mjs'
+import { COMPARISONS, fraction_bar, ratio_bar } from './comparisons.mjs'
 import { describe_machine, root } from './environment.mjs'
+import { share_of_limit } from './limits.mjs'
 import { show_distance } from './verify.mjs'
-import { decode_bytes, encode_flop, experts_hit } from './work.mjs'
 
-/** Bars: ours against the peer in its fastest mode, and fractions of the machine's limit. */
-const BARS = {
-  float32: {
-    encode: { '1×128': 2.2, '1×512': 2.2, '8×128': 2.2 },
-    generate: { 1: 3, 8: 3 },
-    prefill: 0.75,
-    decode: 0.8,
-  },
-  bfloat16: {
-    encode: { '1×128': 1.6, '1×512': 1.3, '8×128': 1.1 },
-    generate: { 1: 2.5, 8: 2.2 },
-    prefill: 0.65,
-    decode: 0.8,
-  },
+const TITLES = {
+  transformers: 'Base-8 against PyTorch `transformers`',
+  quantised: 'Base-8 in int8 and int4',
+  dense: 'A dense T5 of the same dimensions (ours without sparse layers) against onnxruntime, CTranslate2 and candle',
 }
 
-/** The fastest unit of a kind: `[name, rate]`. */
-function peak(machine, kind) {
-  const units = Object.entries(machine).filter(([name]) => name.endsWith(`_${kind}`))
-  return units.reduce((best, unit) => (best && best[1] >= unit[1] ? best : unit), undefined)
+const with_bar = (text, value, bar) =>
+  bar === undefined ? text : `${text} (bar ${bar}: ${value >= bar ? 'met' : '**missed**'})`
+
+/** Over 1 only where the limit's measurement was disturbed, and then no bar is called met. */
+function fraction_text({ fraction, limit }, bar) {
+  const text = `${fraction.toFixed(2)} of ${limit}`
+  return fraction > 1 ? `${text} (limit measured too low)` : with_bar(text, fraction, bar)
 }
 
-/** A fraction of a limit; over 1 only where the limit's measurement was disturbed, and then no bar is called met. */
-const share = (value, bar) => (value > 1 ? `${value.toFixed(2)} (limit measured too low)` : against(value, bar, 2))
+const rate = ({ item, times }, side) => (item.produced / (times.medians[side] / 1000)).toFixed(0)
 
-const against = (value, bar, digits) =>
-  bar === undefined ? value.toFixed(digits) : `${value.toFixed(digits)} (bar ${bar}${value >= bar ? '' : ', missed'})`
-
-function bar_of({ dtype, item }) {
-  const { rows, tokens, kind } = item
-  return kind === 'encode' ? BARS[dtype]?.encode[`${rows}×${tokens}`] : BARS[dtype]?.generate[rows]
-}
-
-/** What part of the machine's limit ours reaches. */
-function fraction({ dtype, item, config, times }, machine) {
-  if (item.kind === 'encode') {
-    const [unit, rate] = peak(machine, dtype) ?? peak(machine, 'float32')
-    const found = encode_flop(config, item.rows, item.tokens) / times.medians.ours / 1e6
-    const bar = item.rows === 1 && item.tokens === 512 ? BARS[dtype]?.prefill : undefined
-    return `${found.toFixed(0)} GFLOP/s, ${share(found / rate, bar)} of ${unit}`
-  }
-  const bytes = decode_bytes(config, dtype === 'float32' ? 4 : 2, experts_hit(config, item.rows))
-  const found = bytes / times.step.ours / 1e6
-  const bar = item.rows === 1 ? BARS[dtype]?.decode : undefined
-  return `${times.step.ours.toFixed(1)} ms a step, ${found.toFixed(1)} GB/s, ${share(found / machine.memory_read, bar)} of memory`
-}
-
-function row(result, machine) {
-  const { dtype, item, checked, compile, times } = result
-  const rate = (name) => (item.produced / (times.medians[name] / 1000)).toFixed(0)
-  if (!times) return [dtype, item.name, '–', '–', '–', '–', '–', checked.note]
-  const compiled = times.medians.compiled ? rate('compiled') : compile ? 'failed' : '–'
-  const fastest = Math.min(...Object.values(times.ratios))
-  const equal = `${show_distance(checked.ours)}${checked.peer ? `; peer's: ${show_distance(checked.peer)}` : ''}`
+function ours_cells(result, machine) {
+  const share = share_of_limit(result, 'ours', machine)
+  const step = result.times.step ? `${result.times.step.ours.toFixed(1)} ms a step, ` : ''
+  // The bars are base-8's.
+  const bar = result.model === 'base-8' ? fraction_bar(result.dtype, result.item.name) : undefined
   return [
-    dtype,
-    item.name,
-    rate('ours'),
-    rate('eager'),
-    compiled,
-    against(fastest, bar_of(result), 2),
-    fraction(result, machine),
-    checked.note ? `${equal}; ${checked.note}` : equal,
+    rate(result, 'ours'),
+    `${step}${share.value.toFixed(share.value < 100 ? 1 : 0)} ${share.unit}, ${fraction_text(share, bar)}`,
   ]
 }
 
-const markdown = (rows) => rows.map((cells) => `| ${cells.join(' | ')} |`).join('\n')
-
-/** What to make of figures that were taken on a shared machine. */
-function busy_note(options) {
-  if (options['cpu-time'] && options.threads === '1') {
-    return 'The machine was shared while measuring; processor time of one thread hardly depends on that.'
+function peer_cell(result, side, machine) {
+  const { checked, compile, times } = result
+  if (times?.ratios[side] === undefined) {
+    if (side === 'compiled' && compile && !compile.ready) return 'not timed, see below'
+    return checked.differs?.includes(side) ? 'differs: not timed' : '–'
   }
-  return 'The machine was shared while measuring: rates are too low, and ratios flatter the side whose threads wait less for each other (repeat with --threads 1 --cpu-time, or on an idle machine).'
+  const ratio = times.ratios[side]
+  const share = share_of_limit(result, side, machine)
+  const text = `${rate(result, side)}; ${share.fraction.toFixed(2)}; ${ratio.toFixed(2)} ×`
+  return with_bar(text, ratio, ratio_bar(side, result.dtype, result.item.name))
 }
 
-export function report({ results, machine, versions, load, options }) {
+function fastest_cell(result) {
+  const ratio = Math.min(...Object.values(result.times.ratios))
+  return with_bar(`${ratio.toFixed(2)} ×`, ratio, ratio_bar('transformers', result.dtype, result.item.name))
+}
+
+function difference_cell({ checked, compile }) {
+  const { ours, peers, note } = checked
+  const parts = [show_distance(ours)]
+  for (const [name, distance] of Object.entries({ ...peers, compiled: compile?.distance })) {
+    // A reference does not differ from itself.
+    if (distance && !(distance.error === 0)) parts.push(`${name}: ${show_distance(distance)}`)
+  }
+  return [...parts, note].filter(Boolean).join('; ')
+}
+
+function table(comparison, results, machine) {
+  const peers = comparison.peers.filter((side) =>
+    results.some(({ times, compile }) => times?.ratios[side] !== undefined || (side === 'compiled' && compile)),
+  )
+  const fastest = comparison.name === 'transformers'
   const head = [
     '',
     'case',
     'ours, tokens/s',
-    'eager',
-    'compiled',
-    'ratio to the fastest',
     'of the limit',
-    'difference from the reference',
+    ...peers.map((side) => `${side}: tokens/s; of the limit; ours`),
   ]
-  const table = markdown([head, head.map(() => '---'), ...results.map((result) => row(result, machine))])
-  const units = Object.entries(machine).filter(([name]) => name !== 'threads' && name !== 'memory_read')
-  const failures = results
+  if (fastest) head.push('ours to the fastest')
+  head.push('difference from the reference')
+  const rows = results.map((result) => {
+    const { dtype, item, times } = result
+    if (!times) return [dtype, item.name, ...head.slice(3).map(() => '–'), difference_cell(result)]
+    const cells = [
+      dtype,
+      item.name,
+      ...ours_cells(result, machine),
+      ...peers.map((side) => peer_cell(result, side, machine)),
+    ]
+    if (fastest) cells.push(fastest_cell(result))
+    return [...cells, difference_cell(result)]
+  })
+  return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+}
+
+/** Limits of all measurements: the highest of each. */
+function limits_of(entries) {
+  const machine = {}
+  for (const { limits } of entries) {
+    for (const [name, value] of Object.entries(limits)) machine[name] = Math.max(machine[name] ?? 0, value)
+  }
+  return machine
+}
+
+function limits_table({ threads, ...limits }) {
+  const rows = Object.entries(limits).map(([name, value]) => {
+    if (name === 'memory_read') return `| memory read | ${value.toFixed(1)} GB/s |`
+    return `| ${name.replaceAll('_', ', ')} | ${value.toFixed(0)} ${name.endsWith('int8') ? 'GOP/s' : 'GFLOP/s'} |`
+  })
+  return ['| limit | |', '| --- | --- |', ...rows].join('\n')
+}
+
+/** One line per side: what it was. */
+function versions_text(results) {
+  const found = new Map()
+  for (const { versions, dtype } of results) {
+    for (const [side, { version, torch, isa, threads, compute }] of Object.entries(versions)) {
+      const parts = [torch && `torch ${torch}`, isa, dtype === 'int8' && compute, `${threads} threads`]
+      const name = { ours: 'switch-transformers', eager: 'transformers' }[side] ?? side
+      if (side !== 'compiled') found.set(`${name} ${version} (${parts.filter(Boolean).join(', ')})`, true)
+    }
+  }
+  return [...found.keys(), `Node ${process.versions.node}`].join(', ')
+}
+
+function failures_text(results) {
+  return results
     .filter(({ compile }) => compile && !compile.ready)
     .map(({ dtype, item, compile }) => `- compiled, ${dtype}, ${item.name}: ${compile.reason}`)
+    .join('\n')
+}
+
+const minute = (at) => `${at.slice(0, 10)} ${at.slice(11, 16)} UTC`
+
+function busy_text(loads, options) {
+  if (options.turn !== undefined) return 'Timed in turns in which other work on the machine stood still.'
+  const most = Math.max(...loads)
+  if (most <= 0.7) return ''
+  if (options['cpu-time'] && options.threads === '1')
+    return 'Processor time of one thread, which other work hardly changes.'
+  return `Load averages up to ${most.toFixed(1)}, the bench's own sides included: where other work ran beside it rates are too low, and ratios flatter the side whose threads wait less for each other.`
+}
+
+export function report(store, options) {
+  const limits = store.get(['limits before', 'limits after'])
+  const machine = limits_of(limits)
+  const sections = []
+  const all = []
+  for (const comparison of COMPARISONS) {
+    const keys = comparison.dtypes.flatMap((dtype) => CASES.map((item) => key_of(comparison.name, dtype, item)))
+    const results = store.get(keys)
+    if (results.length === 0) continue
+    all.push(...results)
+    sections.push(`## ${TITLES[comparison.name]}\n\n${table(comparison, results, machine)}\n`)
+  }
+  if (all.length === 0) return console.log('Nothing has been measured.')
+  const times = [...all, ...limits].map(({ at }) => at).sort()
   const flags = process.argv.slice(2).map((flag) => (flag.includes(' ') ? `'${flag}'` : flag))
-  const text = `# Ours and PyTorch transformers, base-8 (619 M parameters, randomly initialised)
+  const failures = failures_text(all)
+  const text = `# Ours and the peers, base-8 dimensions (619 M parameters sparse, 223 M dense, randomly initialised)
 
-${table}
+Machine: ${describe_machine()}. ${busy_text(
+    all.map(({ load }) => load),
+    options,
+  )}
+Versions: ${versions_text(all)}.
+Command: \`npm run bench:peers${flags.length > 0 ? ` -- ${flags.join(' ')}` : ''}\`; measured from ${minute(times[0])} to ${minute(times.at(-1))}.
 
-Machine: ${describe_machine()}. Load average when it began: ${load.toFixed(1)}${load > 0.7 ? `. ${busy_note(options)}` : '.'}
-Limits measured in the same run, all threads: ${units.map(([name, rate]) => `${name} ${rate.toFixed(0)}`).join(', ')} GFLOP/s or GOP/s; memory read ${machine.memory_read.toFixed(1)} GB/s.
-Versions: switch-transformers ${versions.ours.version} (${versions.ours.isa}, ${versions.ours.threads} threads), transformers ${versions.peer.version}, torch ${versions.peer.torch} (${versions.peer.isa}, ${versions.peer.threads} threads), Node ${process.versions.node}.
-Command: \`npm run bench:peers${flags.length > 0 ? ` -- ${flags.join(' ')}` : ''}\`, ${new Date().toISOString().slice(0, 10)}.
+${limits_table(machine)}
 
-${options['cpu-time'] ? 'Times are processor time of the whole process, not time that passed. They are' : 'Times are'} medians of ${options.runs} rounds; in every
-round each side takes one turn, in an alternating order. The ratio is the median over the rounds of the peer's time
-divided by ours. Generation is greedy with the cache, from the call to the last token. The bytes of a decoding step count
-each active weight once (its experts: as many as are hit on average), its time is the difference to a generation of one
-token. In bfloat16 the reference is float32 arithmetic on the same weights.
-${failures.length > 0 ? `\n${failures.join('\n')}\n` : ''}`
+Measured before and after the cases with ${machine.threads} threads; the higher figure counts.
+
+${sections.join('\n')}
+Times are medians of ${options.runs} rounds${options['cpu-time'] ? ' of processor time' : ''}; in every round each side takes one turn, in an alternating order. A ratio is the
+median over the rounds of the peer's time divided by ours: above 1 ours is faster. Generation is greedy with the cache, from
+the call to the last token. Fractions: encoding, arithmetic of the matrix products against the fastest unit for the precision
+of the weights; generating, bytes of weights of a decoding step (each active weight once, its experts: as many as are hit on
+average; scales included) against memory, its time being the difference to a generation of one token. The reference is
+PyTorch transformers in float32 on the same weights (before they are rounded to int8 or int4).
+${failures === '' ? '' : `\n${failures}\n`}`
   console.log(text)
   if (options['no-write']) return
   const folder = join(root, 'benches/results')

@@ -8,15 +8,18 @@ const PAUSE_MS = 100
 
 async function turn(worker, request, clock) {
   await pause(PAUSE_MS)
-  return (await worker.ask(request))[clock]
+  const reply = await worker.ask(request)
+  if (reply[clock] === undefined) throw new Error(`${worker.name} does not say ${clock}`)
+  return reply[clock]
 }
 
 /**
  * Times a case: `{ medians, ratios, rounds }`, milliseconds by side, and by peer the median over the rounds of its time
  * divided by ours. For a generation also `step`: milliseconds of one decoding step by side, from the difference to a
- * generation of one token. `clock` is `ms`, time that passed, or `cpu`, processor time.
+ * generation of one token. `clock` is `ms`, time that passed, or `cpu`, processor time. `holds` throws when the figures would
+ * no longer count.
  */
-export async function time_case(sides, item, seed, runs, clock) {
+export async function time_case(sides, item, seed, { runs, clock, holds = () => {} }) {
   const request = item.request(seed)
   const one = item.kind === 'generate' ? item.request(seed, 1) : null
   const rounds = []
@@ -29,9 +32,11 @@ export async function time_case(sides, item, seed, runs, clock) {
     if (round % 2 === 1) names.reverse()
     const times = {}
     for (const name of names) {
+      holds()
       const ms = await turn(sides[name], request, clock)
       times[name] = { ms, first: one ? await turn(sides[name], one, clock) : undefined }
     }
+    holds()
     rounds.push(times)
   }
   const over = (pick) => median(rounds.map(pick))

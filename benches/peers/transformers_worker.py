@@ -4,12 +4,13 @@ Here `load` also takes `mode`: "eager", or "compiled" for `torch.compile` of the
 """
 
 import json
-import sys
 import time
+from pathlib import Path
 
 import torch
 import transformers
-from transformers import SwitchTransformersForConditionalGeneration
+from transformers import SwitchTransformersForConditionalGeneration, T5ForConditionalGeneration
+from worker_protocol import clock, serve
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -18,7 +19,8 @@ state = {}
 
 def load(folder, dtype, mode="eager"):
     start = time.perf_counter()
-    model, info = SwitchTransformersForConditionalGeneration.from_pretrained(
+    dense = json.loads((Path(folder) / "config.json").read_text())["model_type"] == "t5"
+    model, info = (T5ForConditionalGeneration if dense else SwitchTransformersForConditionalGeneration).from_pretrained(
         folder, dtype=getattr(torch, dtype), output_loading_info=True
     )
     model.eval()
@@ -39,12 +41,6 @@ def load(folder, dtype, mode="eager"):
     }
 
 
-def clock():
-    """Reads the milliseconds that passed since it was made, and those of processor time."""
-    start, used = time.perf_counter(), time.process_time()
-    return lambda: {"ms": (time.perf_counter() - start) * 1000, "cpu": (time.process_time() - used) * 1000}
-
-
 def save_floats(file, tensor):
     tensor.float().contiguous().numpy().tofile(file)
 
@@ -54,9 +50,9 @@ def encode(ids, save=None, routes=None):
     taken, hooks = [], []
     if routes is not None:
         for block in state["encoder"].block:
-            mlp = block.layer[-1].mlp
-            if hasattr(mlp, "router"):
-                hooks.append(mlp.router.register_forward_hook(lambda _, __, out: taken.append(out[0])))
+            router = getattr(getattr(block.layer[-1], "mlp", None), "router", None)
+            if router is not None:
+                hooks.append(router.register_forward_hook(lambda _, __, out: taken.append(out[0])))
     # Routes come from the plain modules: a compiled graph calls no hooks.
     run = state["run"] if routes is None else state["encoder"]
     read = clock()
@@ -69,7 +65,7 @@ def encode(ids, save=None, routes=None):
     if routes is not None:
         # One-hot with a dropped token's row all zero → the expert's index, -1 where none had room.
         index = [torch.where(one_hot.sum(-1) > 0, one_hot.argmax(-1), -1).to(torch.int32) for one_hot in taken]
-        torch.stack(index).numpy().tofile(routes)
+        (torch.stack(index) if index else torch.empty(0, dtype=torch.int32)).numpy().tofile(routes)
     return times
 
 
@@ -92,13 +88,5 @@ def forward(ids, decoder_ids, save):
 
 
 operations = {"load": load, "encode": encode, "generate": generate, "forward": forward}
-replies, sys.stdout = sys.stdout, sys.stderr
 with torch.inference_mode():
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            reply = operations[request.pop("op")](**request)
-        except Exception as error:
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
+    serve(operations)

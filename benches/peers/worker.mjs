@@ -50,6 +50,11 @@ export class Worker {
     })
   }
 
+  /** Goes on, were the process stopped. */
+  resume() {
+    if (!this.#ended) this.#process.kill('SIGCONT')
+  }
+
   close() {
     if (this.#ended) return Promise.resolve()
     return new Promise((resolve) => {

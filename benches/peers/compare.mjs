@@ -1,0 +1,75 @@
+/** One comparison in one precision: load all sides, check their results against the reference, then time each case. */
+
+import { loadavg } from 'node:os'
+import { model_files } from './models.mjs'
+import { can_do, compiles, start_side } from './sides.mjs'
+import { compiled_case, time_case } from './timing.mjs'
+import { in_turn } from './turn.mjs'
+import { compiled_agrees, distance, show_distance, verify } from './verify.mjs'
+
+const say = (text) => console.error(text)
+
+export const key_of = (comparison, dtype, item) => `${comparison}, ${dtype}, ${item.name}`
+
+/** Lets the compiler see a case and checks what it made: `{ ready, seconds, reason?, distance? }`. */
+async function prepare_compiled(worker, item, checked, dtype, limit_s) {
+  const compile = await compiled_case(worker, item, checked.seed, limit_s)
+  if (!compile.ready) return compile
+  const { expected, options, peers, seed } = checked
+  const found = await distance(worker, expected, item, item.request(seed), options)
+  if (compiled_agrees(found, peers.eager, dtype)) return { ...compile, distance: found }
+  return { ...compile, ready: false, reason: `differs from the reference: ${show_distance(found)}` }
+}
+
+export async function compare({ name, model, dtype, peers, cases, python, env, folder, options, store }) {
+  const files = model_files(model, dtype, python)
+  const setting = { files, dtype, python, env }
+  say(`Loading ${model} in ${dtype}…`)
+  const sides = {}
+  const versions = {}
+  for (const side of ['ours', ...peers.filter((peer) => can_do(peer, dtype, 'encode'))]) {
+    const { worker, about } = await start_side(side, setting)
+    sides[side] = worker
+    versions[side] = about
+  }
+  // In float32 the reference may be one of the peers.
+  const shared = dtype === 'float32' && sides.eager !== undefined
+  const reference = shared ? sides.eager : (await start_side('reference', setting)).worker
+  const able = (item) => Object.keys(sides).filter((side) => side !== 'ours' && can_do(side, dtype, item.kind))
+  const everyone = [...Object.values(sides), reference]
+  const settings = { runs: Number(options.runs), clock: options['cpu-time'] ? 'cpu' : 'ms' }
+
+  for (const item of cases) {
+    const label = `${dtype}, ${item.name}`
+    const of_sides = (names) => Object.fromEntries(names.map((side) => [side, sides[side]]))
+    const plain = able(item).filter((side) => !compiles(side))
+    const check = async () => {
+      const checked = await verify(item, { ours: sides.ours, peers: of_sides(plain), reference, dtype, model, folder })
+      const found = Object.entries({ ours: checked.ours, ...checked.peers })
+      const far = found.map(([side, distance]) => `${side} ${show_distance(distance)}`).join('; ')
+      say(`${label}: ${far}${checked.note ? ` (${checked.note})` : ''}`)
+      return checked
+    }
+    const result = { comparison: name, model, dtype, item, config: files.config, versions, load: loadavg()[0] }
+    const time = (checked, compiled, holds) => {
+      const timed = ['ours', ...plain.filter((side) => !checked.differs.includes(side)), ...compiled]
+      return time_case(of_sides(timed), item, checked.seed, { ...settings, holds })
+    }
+    const compiled = able(item).filter(compiles)
+    let checked
+    await in_turn(options.turn, everyone, async (holds) => {
+      checked = await check()
+      if (checked.seed !== undefined && compiled.length === 0) result.times = await time(checked, [], holds)
+    })
+    if (checked.seed !== undefined && compiled.length > 0) {
+      // Compiling takes minutes: not in a turn.
+      result.compile = await prepare_compiled(sides.compiled, item, checked, dtype, Number(options['compile-limit']))
+      const ready = result.compile.ready ? ['compiled'] : []
+      result.times = await in_turn(options.turn, everyone, (holds) => time(checked, ready, holds))
+    }
+    if (result.times) say(`${label}: ${JSON.stringify(result.times.medians)}`)
+    const { seed, ours, peers: others, differs, note } = checked
+    store.put(key_of(name, dtype, item), { ...result, checked: { seed, ours, peers: others, differs, note } })
+  }
+  await Promise.all(everyone.map((worker) => worker.close()))
+}
