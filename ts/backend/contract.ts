@@ -165,6 +165,21 @@ export interface Operations extends TrainingOperations {
   /** A model's parameter values by name, as float32. All when `names` is left out. */
   model_parameters: { request: { model: number; names?: string[] }; reply: object }
   /**
+   * Adds the low-rank adapters of an open checkpoint (in PEFT's layout) to a model's weights, which become float32, under
+   * the model's handle. Those of an adapter that is loaded already are taken away. `rank`: what all must have; null where
+   * they differ. What does not fit is named in one CHECKPOINT_MISMATCH.
+   */
+  model_load_adapter: {
+    request: {
+      model: number
+      checkpoint: number
+      options: { rank: number | null; alpha: number; alpha_pattern?: Record<string, number>; rank_stabilised?: boolean }
+    }
+    reply: { adapters: number }
+  }
+  /** Takes the adapters away, or, with `merge`, keeps them for good. */
+  model_unload_adapter: { request: { model: number; merge: boolean }; reply: object }
+  /**
    * The forward pass. Ids, masks and labels cross as int32. Tensors in: those of the reference's `forward` (`input_ids`, `inputs_embeds`, `attention_mask`,
    * `decoder_input_ids`, `decoder_inputs_embeds`, `decoder_attention_mask`, `encoder_hidden_states` (the encoder's
    * output), `labels`; `hidden_states` for the modules). Tensors out: `logits`, `last_hidden_state`, `loss`,
@@ -272,6 +287,8 @@ export const OPERATIONS = [
   'model_init',
   'model_info',
   'model_parameters',
+  'model_load_adapter',
+  'model_unload_adapter',
   'model_forward',
   'model_save_plan',
   'model_save_read',

@@ -6,6 +6,7 @@ import { add_evaluate } from './commands/evaluate.js'
 import { add_generate } from './commands/generate.js'
 import { add_init } from './commands/init.js'
 import { add_inspect } from './commands/inspect.js'
+import { add_merge } from './commands/merge.js'
 import { add_quantize } from './commands/quantize.js'
 import { add_train } from './commands/train.js'
 import { add_verify } from './commands/verify.js'
@@ -36,6 +37,7 @@ export async function run(args: readonly string[], terminal: Terminal, debug = f
   add_init(program, terminal)
   add_train(program, terminal)
   add_evaluate(program, terminal)
+  add_merge(program, terminal)
   add_quantize(program, terminal)
   add_verify(program, terminal, (code) => {
     exit_code = code

@@ -1,13 +1,16 @@
-/** Hub access in browsers: files under an address, and hub repositories kept in the Cache API. */
+/**
+ * Hub access in browsers: files under an address, folders of the origin private file system, and hub repositories kept in
+ * the Cache API.
+ */
 
 import { OptionError } from '../errors.js'
 import { UrlRepository } from './browser/folder.js'
-import { check_file_name, check_repository_name, check_revision, quote } from './names.js'
+import { check_file_name, quote } from './names.js'
 import type { HubPlatform } from './platform.js'
 import type { RequestSettings } from './request.js'
 import type { RepositoryOptions } from './types.js'
 
-/** Loaded by those who use a hub: files under an address of one's own need none of it. */
+/** Loaded by those who use names: files under an address of one's own need none of it. */
 const hub = () => import('./browser/hub.js')
 
 export const browser_platform: HubPlatform = {
@@ -18,17 +21,11 @@ export const browser_platform: HubPlatform = {
     const settings = browser_settings(options)
     const folder = folder_address(name_or_path)
     if (folder) return new UrlRepository(name_or_path, folder, { ...settings, token: undefined }, given)
-
-    check_repository_name(name_or_path)
-    if (options.revision !== undefined) check_revision(options.revision)
-    return (await hub()).open_hub_repository(name_or_path, settings, given)
+    return (await hub()).open_named(name_or_path, settings, given)
   },
 
   list_cached: async () => (await hub()).list_stored(),
-  async clear_cached(name) {
-    check_repository_name(name)
-    return (await hub()).clear_stored(name)
-  },
+  clear_cached: async (name) => (await hub()).clear_stored(name),
 }
 
 /** The address that `name` means where it is written as one: `https://…`, `/…`, `./…` or `../…`. */

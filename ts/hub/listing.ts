@@ -2,7 +2,8 @@
 
 import { HubError } from '../errors.js'
 import { describe, type Subject } from './failures.js'
-import { COMMIT, is_etag, is_file_name, quote } from './names.js'
+import { is_file_name, quote } from './names.js'
+import { COMMIT, is_etag } from './repository_names.js'
 import type { RemoteFile } from './types.js'
 
 /** An entry of a listing, as the hub writes it. Large files have `lfs`, whose hash is that of the content. */

@@ -1,11 +1,12 @@
 /** Hub access in Node: folders, and the cache that Python's hub client shares. Registered by the Node entry. */
 
-import { check_file_name, check_repository_name, check_revision } from './names.js'
+import { check_file_name } from './names.js'
 import { cache_directory, hub_settings } from './node/environment.js'
 import { LocalRepository, local_folder } from './node/local.js'
 import { clear_cached, list_cached } from './node/registry.js'
 import { open_hub_repository } from './node/repository.js'
 import type { HubPlatform } from './platform.js'
+import { check_repository_name, check_revision } from './repository_names.js'
 
 export const node_platform: HubPlatform = {
   async open_repository(name_or_path, options) {

@@ -1,3 +1,4 @@
+export type { AdapterOptions } from './adapters.js'
 export { AutoConfig, AutoModel, AutoModelForSeq2SeqLM } from './auto.js'
 export { mean_pooling, normalize } from './embedding.js'
 export type { ConditionalGenerationInputs, EncoderInputs, Seq2SeqInputs } from './forward.js'

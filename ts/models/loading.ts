@@ -3,7 +3,7 @@
 import type { Architecture, Backend, Operations, RoutingPolicy, Source } from '../backend/contract.js'
 import { type BackendOptions, select_backend } from '../backend/select.js'
 import { SwitchTransformersConfig, type SwitchTransformersConfigValues, to_config } from '../configuration.js'
-import { throw_if_aborted } from '../errors.js'
+import { type SwitchTransformersError, throw_if_aborted } from '../errors.js'
 import { GenerationConfig } from '../generation/configuration.js'
 import {
   open_repository,
@@ -78,11 +78,12 @@ export function engine_options(architecture: Architecture, options: ModelOptions
   }
 }
 
-/** Loads a checkpoint. Whatever goes wrong, nothing stays behind. */
+/** Loads a checkpoint, or an adapter with its base. Whatever goes wrong, nothing stays behind. */
 export async function load_model(
   architecture: Architecture,
   name_or_path: string,
   options: PretrainedOptions,
+  may_be_adapter = true,
 ): Promise<LoadedModel> {
   check_option_names('from_pretrained', options, OPTION_NAMES)
   const engine = engine_options(architecture, options)
@@ -116,6 +117,14 @@ export async function load_model(
     const generation_config =
       generation === undefined ? GenerationConfig.from_model_config(resolved) : GenerationConfig.from_dict(generation)
     return { backend, model, config: resolved, generation_config, name_or_path, info }
+  } catch (error) {
+    // A folder of adapters has no config or no weights.
+    if (may_be_adapter && /NOT_FOUND|OFFLINE/.test((error as SwitchTransformersError).code)) {
+      const { load_adapted } = await import('./adapters.js')
+      const adapted = await load_adapted(repository, architecture, name_or_path, options)
+      if (adapted) return adapted
+    }
+    throw error
   } finally {
     repository.close()
   }

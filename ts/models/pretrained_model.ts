@@ -11,6 +11,7 @@ import { GenerationConfig } from '../generation/configuration.js'
 import type { Tensor } from '../tensor.js'
 import { Callable } from '../utils/callable.js'
 import { show } from '../utils/json.js'
+import type { AdapterOptions } from './adapters.js'
 import { BackendHandle } from './handle.js'
 import { engine_options, load_model, type ModelOptions, type PretrainedOptions } from './loading.js'
 import { check_option_names } from './options.js'
@@ -64,7 +65,8 @@ export abstract class PreTrainedModel<Inputs = never, Output = unknown> extends 
   readonly name_or_path: string
   /** @internal */
   readonly handle: BackendHandle
-  readonly #info: ModelInfo
+  /** @internal What the backend said last; `refresh_info` asks again. */
+  info: ModelInfo
 
   /** @internal */
   constructor(parts: ModelParts) {
@@ -73,7 +75,7 @@ export abstract class PreTrainedModel<Inputs = never, Output = unknown> extends 
     this.generation_config = parts.generation_config
     this.name_or_path = parts.name_or_path
     this.handle = new BackendHandle(parts.backend, parts.model, `This ${parts.info.architecture}`)
-    this.#info = parts.info
+    this.info = parts.info
   }
 
   /**
@@ -131,18 +133,18 @@ export abstract class PreTrainedModel<Inputs = never, Output = unknown> extends 
 
   /** Where arithmetic is done. */
   get device(): 'cpu' | `cuda:${number}` {
-    return this.#info.device as 'cpu' | `cuda:${number}`
+    return this.info.device as 'cpu' | `cuda:${number}`
   }
 
   /** What most of its weights are kept as. */
   get dtype(): string {
-    const [most] = Object.entries(this.#info.dtypes).sort(([, a], [, b]) => b - a)
+    const [most] = Object.entries(this.info.dtypes).sort(([, a], [, b]) => b - a)
     return most?.[0] ?? 'float32'
   }
 
   /** Bytes of its weights. */
   get weight_bytes(): number {
-    return this.#info.weight_bytes
+    return this.info.weight_bytes
   }
 
   get disposed(): boolean {
@@ -151,7 +153,7 @@ export abstract class PreTrainedModel<Inputs = never, Output = unknown> extends 
 
   /** Parameters in all, or those that a token passes through (one expert of each sparse layer). */
   num_parameters({ active = false }: { active?: boolean } = {}): number {
-    return active ? this.#info.parameters_active : this.#info.parameters
+    return active ? this.info.parameters_active : this.info.parameters
   }
 
   /** Parameters by name, as float32. All of them, or those named. */
@@ -163,13 +165,34 @@ export abstract class PreTrainedModel<Inputs = never, Output = unknown> extends 
 
   /**
    * Writes `config.json`, `generation_config.json` and the weights as safetensors, sharded, in the form that the
-   * reference loads. Node only.
+   * reference loads: into a folder in Node, into one of the origin private file system in browsers.
    */
   async save_pretrained(save_directory: string, options: SaveOptions = {}): Promise<void> {
-    const { architecture } = this.#info
-    // A chunk of its own: browsers never save.
+    const { architecture } = this.info
+    // A chunk of its own: few pages save.
     const { save_model } = await import('./saving.js')
     await save_model(this.handle, save_directory, this.config, this.generation_config, architecture, options)
+  }
+
+  /**
+   * Adds the LoRA adapters of a folder or a hub repository (PEFT's layout: `adapter_config.json`,
+   * `adapter_model.safetensors`) to the weights, which become float32. Those of an earlier call are taken away.
+   *
+   * @throws {CheckpointError} `CHECKPOINT_MISMATCH` naming what does not fit this model, `CHECKPOINT_UNSUPPORTED` for other
+   * kinds of adapters and quantised weights; the hub's errors. The model stays as it was then.
+   */
+  async load_adapter(name_or_path: string, options: AdapterOptions = {}): Promise<void> {
+    await (await import('./adapters.js')).load_adapter(this, name_or_path, options)
+  }
+
+  /** Takes the adapters away that `load_adapter` added, or, with `merge`, keeps them for good. */
+  async unload_adapter({ merge = false }: { merge?: boolean } = {}): Promise<void> {
+    await (await import('./adapters.js')).unload_adapter(this, merge)
+  }
+
+  /** Makes loaded adapters a part of the weights, so that `save_pretrained` writes a model that needs no adapter. */
+  async merge_adapters(): Promise<void> {
+    await this.unload_adapter({ merge: true })
   }
 
   /**

@@ -6,6 +6,7 @@ import { CheckpointError, OptionError, throw_if_aborted } from '../errors.js'
 import { open_repository, type RepositoryOptions } from '../hub/index.js'
 import { check_option_names } from '../models/options.js'
 import { SwitchTransformersForConditionalGeneration } from '../models/switch_transformers.js'
+import { tokenizer_file_bytes } from '../tokenizer/file_names.js'
 import { list_files, write_file } from '../utils/files.js'
 import { is_record, show } from '../utils/json.js'
 import { parse_json } from '../utils/repository.js'
@@ -59,15 +60,6 @@ const OPTION_NAMES: ReadonlySet<string> = new Set<keyof QuantizeOptions>([
   'token',
 ])
 
-/** What a tokenizer may consist of. */
-const TOKENIZER_FILES = [
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'spiece.model',
-]
-
 /**
  * Quantises the checkpoint in a folder or on the hub into `folder`: weights, both configs and the tokenizer's files.
  *
@@ -98,7 +90,7 @@ export async function quantize_checkpoint(
   }
   const { backend: _backend, device: _device, ...hub } = rest
   const repository = await open_repository(name_or_path, { ...hub, ...(signal && { signal }) })
-  const others = new Map<string, Uint8Array>()
+  let others: Map<string, Uint8Array>
   try {
     const config = await repository.read('config.json')
     if (config === null) throw await repository.absent('config.json')
@@ -110,11 +102,7 @@ export async function quantize_checkpoint(
       )
     }
     SwitchTransformersConfig.from_dict(values)
-    for (const file of TOKENIZER_FILES) {
-      const bytes = await repository.read(file)
-      // Its buffer may be the repository's.
-      if (bytes !== null) others.set(file, bytes.slice())
-    }
+    others = await tokenizer_file_bytes(repository)
   } finally {
     repository.close()
   }

@@ -2,7 +2,9 @@
 
 import type { Backend, Source, WireTensor } from '../backend/contract.js'
 import type { StepReport, TrainingOperations, TrainingOptions } from '../backend/training_contract.js'
+import { mark_changed } from '../models/adapters.js'
 import { BackendHandle } from '../models/handle.js'
+import { refresh_info } from '../models/info.js'
 import type { PreTrainedModel } from '../models/pretrained_model.js'
 import type { StoredFile } from './store/store.js'
 
@@ -18,15 +20,27 @@ export class TrainingEngine {
   readonly #handle: BackendHandle
   readonly #model: BackendHandle
 
-  private constructor(model: BackendHandle, info: StartReply) {
-    this.#model = model
+  readonly #quantised: () => boolean
+
+  private constructor(model: PreTrainedModel, info: StartReply) {
+    this.#model = model.handle
     this.info = info
-    this.#handle = new BackendHandle(model.backend, info.training, 'This training')
+    this.#handle = new BackendHandle(model.handle.backend, info.training, 'This training')
+    this.#quantised = () => Boolean(model.config.quantization_config)
   }
 
   static async start(model: PreTrainedModel, options: TrainingOptions): Promise<TrainingEngine> {
     const { reply } = await model.handle.call('training_start', { model: model.handle.id, options })
-    return new TrainingEngine(model.handle, reply)
+    const engine = new TrainingEngine(model, reply)
+    try {
+      // What is trained is float32 from now on.
+      await refresh_info(model)
+    } catch (error) {
+      await engine.dispose()
+      throw error
+    }
+    if (!options.lora) mark_changed(model)
+    return engine
   }
 
   get backend(): Backend {
@@ -51,12 +65,19 @@ export class TrainingEngine {
     await this.#handle.call('training_clear_gradients', { training: this.#handle.id })
   }
 
+  /** Modules with adapters, by their full names. */
+  get adapted_modules(): string[] {
+    return this.info.trainable.flatMap((name) => /^base_model\.model\.(.*)\.lora_A\.weight$/.exec(name)?.[1] ?? [])
+  }
+
   async merge_adapters(): Promise<void> {
     await this.#handle.call('training_merge_adapters', { training: this.#handle.id })
   }
 
-  /** The model's weights as files that the reference loads. */
+  /** The model's weights as files that the reference loads; `auto`: as they are kept, or float32 if some are quantised. */
   weight_files(dtype: 'auto' | 'float32' | 'bfloat16' | 'float16' = 'auto'): AsyncGenerator<StoredFile> {
+    if (dtype === 'auto' && this.#quantised()) dtype = 'float32'
+
     return this.#planned(
       () => this.#handle.call('model_save_plan', { model: this.#model.id, dtype }),
       'model.safetensors',

@@ -9,6 +9,8 @@ export interface TrainingPlatform {
   read_file(path: string): AsyncIterable<Uint8Array>
   /** The store that `output_dir` means. */
   open_store(output_dir: string): Promise<TrainingStore>
+  /** The files of a folder that a training or `save_pretrained` wrote, read when they are used; none where it is missing. */
+  folder_files(folder: string): Promise<File[]>
   /** A file that exists until it is removed, in the form that this platform's backends read. */
   temporary_source(name: string, chunks: Iterable<Uint8Array>): Promise<{ source: Source; remove: () => Promise<void> }>
 }

@@ -27,6 +27,8 @@ export const browser_training_platform: TrainingPlatform = {
 
   open_store: (output_dir) => OpfsStore.open(output_dir),
 
+  folder_files: (folder) => OpfsStore.files_at(folder),
+
   async temporary_source(name, chunks) {
     const blob = new Blob([...chunks] as BlobPart[])
     return { source: { name, size: blob.size, blob }, remove: async () => {} }

@@ -1,7 +1,8 @@
 /** Training's platform in Node: files and folders. */
 
-import { createReadStream } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { File, type Blob as NodeBlob } from 'node:buffer'
+import { createReadStream, openAsBlob } from 'node:fs'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { Source } from '../backend/contract.js'
@@ -26,6 +27,14 @@ export const node_training_platform: TrainingPlatform = {
   },
 
   open_store: async (output_dir) => new FolderStore(output_dir),
+
+  async folder_files(folder) {
+    const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+    const names = entries.filter((entry) => entry.isFile() && !entry.name.startsWith('.')).map(({ name }) => name)
+    // What is missing beside a browser's is the path of a folder that was chosen by hand.
+    const open = async (name: string) => new File([(await openAsBlob(path.join(folder, name))) as NodeBlob], name)
+    return Promise.all(names.map(open)) as Promise<unknown[]> as Promise<globalThis.File[]>
+  },
 
   async temporary_source(name, chunks) {
     const folder = await mkdtemp(path.join(tmpdir(), 'switch-transformers-'))

@@ -1,7 +1,8 @@
 /** What a `Trainer` does once something is asked of it. */
 
 import { FileError, InputError, OptionError, throw_if_aborted } from '../errors.js'
-import { tokenizer_files } from '../tokenizer/saving.js'
+import { ADAPTER_CONFIG } from '../models/adapter_config.js'
+import { mark_changed } from '../models/adapters.js'
 import type { CompleteArguments } from './arguments.js'
 import { Callbacks } from './callbacks.js'
 import { open_batches } from './data/batch_source.js'
@@ -9,7 +10,7 @@ import { type DatasetInput, Examples } from './data/dataset.js'
 import { check_tokenizer } from './data/features.js'
 import { TrainingEngine } from './engine.js'
 import { EvaluationSet, type Evaluator, evaluate_set, type Predictions } from './evaluate.js'
-import { model_files } from './model_files.js'
+import { adapter_files, adapter_text, model_files, model_texts } from './model_files.js'
 import { training_options } from './options.js'
 import { get_training_platform } from './platform.js'
 import { TrainingRun, type TrainOutput } from './run.js'
@@ -18,7 +19,7 @@ import type { EvaluateCall, SaveModelOptions, TrainCall, TrainerOptions } from '
 
 /** Weights of an earlier save, which would be loaded instead of what is written now. */
 const STALE =
-  /^(?:(?:model|adapter_model)(?:-\d{5}-of-\d{5})?\.safetensors(?:\.index\.json)?|pytorch_model.*\.bin(?:\.index\.json)?)$/
+  /^(?:adapter_config\.json|(?:model|adapter_model)(?:-\d{5}-of-\d{5})?\.safetensors(?:\.index\.json)?|pytorch_model.*\.bin(?:\.index\.json)?)$/
 
 export class TrainerSession {
   readonly #options: TrainerOptions
@@ -107,9 +108,10 @@ export class TrainerSession {
     const engine = await this.#started()
     const adapters = this.#args.lora !== null && !this.#merged
     const written = new Set<string>()
+    const { model, tokenizer } = this.#options
     const files = adapters
-      ? engine.part_files('adapters')
-      : model_files(this.#options.model, this.#options.tokenizer, engine, dtype)
+      ? adapter_files(model, tokenizer, engine, this.#args)
+      : model_files(model, tokenizer, engine, dtype)
     for await (const { name, chunks } of files) {
       await store.write(name, chunks)
       written.add(name)
@@ -128,6 +130,7 @@ export class TrainerSession {
     if (this.#merged) return
     await this.#alone(async () => (await this.#started()).merge_adapters())
     this.#merged = true
+    mark_changed(this.#options.model)
   }
 
   async dispose(): Promise<void> {
@@ -186,10 +189,10 @@ export class TrainerSession {
   /** Beside the weights of a checkpoint: what makes it a model's folder. */
   #texts(): Record<string, string> {
     const { model, tokenizer } = this.#options
+    const engine = this.#engine
     return {
-      'config.json': model.config.to_json_string(),
-      'generation_config.json': model.generation_config.to_json_string(),
-      ...tokenizer_files(tokenizer),
+      ...model_texts(model, tokenizer, model.config.quantization_config ? 'float32' : model.dtype),
+      ...(this.#args.lora !== null && engine && { [ADAPTER_CONFIG]: adapter_text(model, engine, this.#args) }),
       'training_args.json': `${JSON.stringify(this.#args, (_, value) => (typeof value === 'function' ? 'a function' : value), 2)}\n`,
     }
   }

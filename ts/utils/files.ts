@@ -1,6 +1,4 @@
-/** Writing files, where there are files. The Node entry sets the writer. */
-
-import { FileError } from '../errors.js'
+/** Writing files: into folders, which the Node entry's writer does, or into the origin private file system. */
 
 export interface FileWriter {
   /**
@@ -21,11 +19,13 @@ export function set_file_writer(value: FileWriter): void {
   writer = value
 }
 
+async function get_writer(): Promise<FileWriter> {
+  writer ??= (await import('./browser_files.js')).browser_file_writer
+  return writer
+}
+
 export async function write_file(directory: string, name: string, chunks: AsyncIterable<Uint8Array>): Promise<void> {
-  if (writer === undefined) {
-    throw new FileError('FILE_READ', `${name} cannot be written: there are no files in a browser. Save from Node.`)
-  }
-  await writer.write(directory, name, chunks)
+  await (await get_writer()).write(directory, name, chunks)
 }
 
 export async function write_text_file(directory: string, name: string, text: string): Promise<void> {
@@ -34,7 +34,7 @@ export async function write_text_file(directory: string, name: string, text: str
 
 /** Names of the files in a directory; none where it is missing. */
 export async function list_files(directory: string): Promise<string[]> {
-  return (await writer?.list(directory)) ?? []
+  return (await get_writer()).list(directory)
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
@@ -46,6 +46,6 @@ const WEIGHTS = /^(?:model(?:-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.
 /** Removes weights that an earlier save left in `directory` and that would be loaded instead of `keep`. */
 export async function remove_stale_weights(directory: string, keep: readonly string[]): Promise<void> {
   for (const name of await list_files(directory)) {
-    if (WEIGHTS.test(name) && !keep.includes(name)) await writer?.remove(directory, name)
+    if (WEIGHTS.test(name) && !keep.includes(name)) await (await get_writer()).remove(directory, name)
   }
 }

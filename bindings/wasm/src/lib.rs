@@ -109,6 +109,8 @@ operations! {
     model_init,
     model_info,
     model_parameters,
+    model_load_adapter,
+    model_unload_adapter,
     model_forward,
     model_save_plan,
     model_save_read,

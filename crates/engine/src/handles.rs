@@ -118,6 +118,12 @@ pub fn replace_model(handle: u32, model: Arc<SwitchTransformers>) -> Result<(), 
     }
 }
 
+/// Whether a training of the model goes on, which holds its weights.
+pub fn is_trained(model: u32) -> bool {
+    let of_model = |entry: &Entry| entry.owner == Some(model) && matches!(entry.object, Object::Training(_));
+    registry().entries.values().any(of_model)
+}
+
 /// A training by its handle, and the model it belongs to.
 pub fn training(handle: u32) -> Result<(Arc<Mutex<Training>>, Option<u32>), Failure> {
     let registry = registry();

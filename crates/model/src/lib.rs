@@ -3,6 +3,7 @@
 //! Activations are flat (`[tokens, width]`, rows of a batch one after another, each with its own length); weights keep
 //! the type they are stored in; kernels enter as candle custom ops (`ops`).
 
+mod adapters;
 mod cache;
 mod checkpoint;
 mod config;
@@ -25,6 +26,7 @@ mod trace;
 mod training;
 mod weight;
 
+pub use adapters::{with_adapters, AdapterOptions};
 pub use cache::DecoderCache;
 pub use checkpoint::{reconcile, LoadDtype, Loader, Progress, SaveSource};
 pub use config::{Fault, FeedForwardActivation, RouterDtype, SwitchTransformersConfig};

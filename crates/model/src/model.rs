@@ -54,6 +54,7 @@ pub struct SwitchTransformers {
     bank: Arc<ExpertBank>,
     parts: Parts,
     device: Device,
+    unadapted: Option<Arc<SwitchTransformers>>,
 }
 
 impl SwitchTransformers {
@@ -91,7 +92,8 @@ impl SwitchTransformers {
                 Parts::Sequence(Box::new(Sequence { encoder_embedding, decoder_embedding, encoder, decoder, head }))
             }
         };
-        Ok(Self { config, architecture, policy, parameters, bank: Arc::new(bank), parts, device: Device::Cpu })
+        let (bank, device) = (Arc::new(bank), Device::Cpu);
+        Ok(Self { config, architecture, policy, parameters, bank, parts, device, unadapted: None })
     }
 
     /// The same model, computing on `device`. Its weights go there when they are first used; `OUT_OF_MEMORY` where they
@@ -104,6 +106,23 @@ impl SwitchTransformers {
         }
         self.device = device;
         Ok(self)
+    }
+
+    /// This model stands in the place of `base`, whose weights it has with adapters.
+    pub fn in_place_of(mut self, base: Arc<Self>) -> Self {
+        self.unadapted = Some(base);
+        self
+    }
+
+    /// The model without its adapters, if any were loaded.
+    pub fn unadapted(&self) -> Option<&Arc<Self>> {
+        self.unadapted.as_ref()
+    }
+
+    /// The same model with its adapters for good: what it was without them is forgotten.
+    pub fn merged(&self) -> Result<Self> {
+        let config = self.config.as_ref().clone();
+        Self::build(config, self.architecture, self.policy, self.parameters.clone())?.on(self.device.clone())
     }
 
     /// Where it computes.

@@ -26,7 +26,8 @@ import {
   unlink,
 } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
-import { COMMIT, is_etag, is_file_name } from '../names.js'
+import { is_file_name } from '../names.js'
+import { COMMIT, is_etag } from '../repository_names.js'
 import type { RemoteFile } from '../types.js'
 import { hash_file, hash_for } from './digest.js'
 import { is_true } from './environment.js'

@@ -2,7 +2,7 @@
 
 import { lstat, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { COMMIT, check_repository_name, is_repository_name } from '../names.js'
+import { COMMIT, check_repository_name, is_repository_name } from '../repository_names.js'
 import type { CachedRepository, CachedRevision } from '../types.js'
 import { lock_folder, REPOSITORY_PREFIX, RepositoryCache, repository_folder } from './cache.js'
 import { file_error, file_size, is_missing } from './files.js'

@@ -19,9 +19,12 @@ export class OpfsStore implements TrainingStore {
     this.#root = root
   }
 
-  /** The folder of that path, made where it is missing. */
+  /** The folder of that path (`opfs:` in front or not), made where it is missing. */
   static async open(path: string): Promise<OpfsStore> {
-    const parts = path.split('/').filter((part) => part !== '' && part !== '.')
+    const parts = path
+      .replace(/^opfs:/, '')
+      .split('/')
+      .filter((part) => part !== '' && part !== '.')
     if (parts.length === 0 || parts.includes('..')) {
       throw new InputError(`output_dir names a folder of the origin private file system, not ${show(path)}.`)
     }
@@ -30,6 +33,23 @@ export class OpfsStore implements TrainingStore {
       for (const part of parts) folder = await folder.getDirectoryHandle(part, { create: true })
       return new OpfsStore(`/${parts.join('/')}`, folder)
     })
+  }
+
+  /** The files in a folder, none where there is no such folder. */
+  static async files_at(path: string): Promise<File[]> {
+    const files: File[] = []
+    try {
+      let folder = await navigator.storage.getDirectory()
+      const parts = path.replace(/^opfs:/, '').split('/')
+      for (const part of parts.filter((each) => each !== '' && each !== '.'))
+        folder = await folder.getDirectoryHandle(part)
+      for await (const [name, handle] of folder.entries()) {
+        if (handle.kind === 'file' && name !== COMPLETE) files.push(await (handle as FileSystemFileHandle).getFile())
+      }
+    } catch {
+      // No such folder, or no such file system here.
+    }
+    return files
   }
 
   async folders(): Promise<string[]> {

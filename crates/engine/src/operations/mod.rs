@@ -1,5 +1,6 @@
 //! One file per group of operations of the contract.
 
+mod adapters;
 mod checkpoint;
 mod forward;
 pub mod generation;
@@ -38,6 +39,8 @@ const TABLE: &[(&str, Operation)] = &[
     ("model_init", model::init),
     ("model_info", model::info),
     ("model_parameters", model::parameters),
+    ("model_load_adapter", adapters::load),
+    ("model_unload_adapter", adapters::unload),
     ("model_forward", forward::forward),
     ("model_save_plan", save::plan),
     ("model_save_read", save::read),

@@ -5,6 +5,7 @@ use switch_kernels::training::{linear_backward_input, linear_backward_weight};
 use switch_kernels::{linear_with, Matrix, Precision, Values};
 
 use super::trainable::Gradient;
+use crate::adapters::add_low_rank;
 use crate::error::Result;
 use crate::weight::{try_zeros, Weight};
 
@@ -47,14 +48,8 @@ impl Adapter {
 
     /// Writes `base + scale · B · A` into `values`.
     pub fn merge_into(&self, values: &mut [f32]) -> Result<()> {
-        let (_, cols) = self.dims();
         self.base.read_f32(0, values)?;
-        for (row, b) in values.chunks_exact_mut(cols.max(1)).zip(self.b.chunks_exact(self.rank.max(1))) {
-            for (a, b) in self.a.chunks_exact(cols.max(1)).zip(b) {
-                let factor = b * self.scale;
-                row.iter_mut().zip(a).for_each(|(v, a)| *v += factor * a);
-            }
-        }
+        add_low_rank(values, &self.a, &self.b, self.rank, self.scale);
         Ok(())
     }
 }

@@ -86,7 +86,10 @@ impl Training {
             return Err(ModelError::new(code::UNSUPPORTED_OPTION, message));
         }
         let (parameters, slots) = parameters::trainable(model, &options, available)?;
-        let config = model.config().as_ref().clone();
+        let mut config = model.config().as_ref().clone();
+        if parameters.iter().all(|(_, weight)| weight.quantised().is_none()) {
+            config.quantization = None;
+        }
         let model = SwitchTransformers::build(config, model.architecture(), *model.policy(), parameters)?;
         Ok(Self { model: Arc::new(model), teacher, options, slots, state: BTreeMap::new(), updates: 0 })
     }
