@@ -68,20 +68,36 @@ beforeAll(async () => {
       join(folder, file),
       rows((a, b) => `${a}\t${b}`),
     )
+  await write_adapter()
   const summaries = rows((document, summary) => JSON.stringify({ document, summary }))
   writeFileSync(join(folder, 'train.jsonl'), summaries)
 })
 
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
+/** The folder that pages call my-adapter. */
+async function write_adapter(): Promise<void> {
+  const trainer = await make_trainer({ lora: { rank: 2 } })
+  await trainer.save_model(join(folder, 'my-adapter'))
+  await trainer.dispose()
+  await trainer.model.dispose()
+}
+
+async function make_trainer(args: library.TrainingArguments = {}): Promise<library.Trainer> {
+  const model = await library.SwitchTransformersForConditionalGeneration.from_pretrained(join(folder, 'model'))
+  const tokenizer = await library.AutoTokenizer.from_pretrained(join(folder, 'model'))
+  return new library.Trainer({ model, tokenizer, args })
+}
+
 /** A sample with the small model in place of published ones, as a module whose free names are those of the page. */
 function module_of({ code }: Sample): string {
   const placed = code
     .replaceAll(/'(?:google\/switch-base-8|path\/or\/name)'/g, JSON.stringify(join(folder, 'model')))
     .replaceAll("'switch-transformers'", JSON.stringify(pathToFileURL(join(root, 'ts/entry/node.ts')).href))
-    .replaceAll(/'(?:train\.jsonl|summaries|student|my-model)'/g, (name) =>
+    .replaceAll(/'(?:train\.jsonl|summaries|student|my-model|my-adapter)'/g, (name) =>
       JSON.stringify(join(folder, name.slice(1, -1))),
     )
+    .replaceAll("'merged'", JSON.stringify(join(folder, 'merged-here')))
   return `${placed}\nexport {}\n`
 }
 
@@ -101,6 +117,7 @@ describe('samples in TypeScript', () => {
         tokenizer,
         model,
         teacher: model,
+        trainer: await make_trainer(),
         inputs,
         train_dataset,
         pairs: train_dataset,
