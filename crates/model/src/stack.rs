@@ -139,6 +139,13 @@ impl Stack {
 
     /// Every layer's cross-attention keys and values of the encoder's output `[tokens, d_model]`.
     pub fn cross_key_values(&self, encoder_hidden_states: &Tensor) -> Result<Vec<CrossKeyValues>> {
-        self.blocks.iter().map(|block| block.cross_key_values(encoder_hidden_states)).collect()
+        if !ops::tracked(encoder_hidden_states) {
+            return self.blocks.iter().map(|block| block.cross_key_values(encoder_hidden_states)).collect();
+        }
+        // All layers at once, so that the gradient of the encoder's output is one sum.
+        let weights: Vec<&Weight> = self.blocks.iter().flat_map(|block| block.key_value_weights()).flatten().collect();
+        let all = ops::linears_of(encoder_hidden_states, &weights)?;
+        let pairs = all.chunks_exact(2);
+        Ok(pairs.map(|pair| CrossKeyValues { keys: pair[0].clone(), values: pair[1].clone() }).collect())
     }
 }

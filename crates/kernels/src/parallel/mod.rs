@@ -94,6 +94,7 @@ pub fn for_each_row_chunk(data: &mut [f32], width: usize, grain: usize, f: impl 
 }
 
 /// A mutable slice whose disjoint parts are written by several threads.
+#[derive(Clone, Copy)]
 pub(crate) struct Disjoint<'a> {
     start: *mut f32,
     len: usize,

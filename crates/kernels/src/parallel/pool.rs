@@ -52,9 +52,12 @@ struct State {
     inside: usize,
     workers: usize,
     sleeping: usize,
+    /// Whether the region's caller sleeps until no worker is inside. Waking takes a system call, also when nobody sleeps.
+    awaited: bool,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { region: None, places: 0, inside: 0, workers: 0, sleeping: 0 });
+static STATE: Mutex<State> =
+    Mutex::new(State { region: None, places: 0, inside: 0, workers: 0, sleeping: 0, awaited: false });
 static WAKE: Condvar = Condvar::new();
 static LEFT: Condvar = Condvar::new();
 /// Held by the caller of the region that runs.
@@ -112,8 +115,10 @@ fn leave_together() {
         state = lock(&STATE);
     }
     while state.inside > 0 {
+        state.awaited = true;
         state = LEFT.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
     }
+    state.awaited = false;
 }
 
 /// Starts a worker; false when the system gives no thread, and then there is one fewer.
@@ -166,7 +171,7 @@ fn worker() -> ! {
         let mut state = lock(&STATE);
         state.inside -= 1;
         INSIDE.store(state.inside, Ordering::Release);
-        if state.inside == 0 {
+        if state.inside == 0 && state.awaited {
             LEFT.notify_all();
         }
     }

@@ -78,11 +78,17 @@ pub(super) fn first_numbers(rows: &[AttentionRow<'_>], heads: usize) -> Vec<u64>
     rows.iter().map(&mut first).collect()
 }
 
-/// Elements of the scores of a tile of any row.
+/// Elements of the scores of a tile of any row, each query's filled up to whole vectors.
 pub(super) fn scores_of(rows: &[AttentionRow<'_>]) -> Result<usize, KernelError> {
     let longest = rows.iter().map(|row| row.kv_len).max().unwrap_or(0);
     let queries = rows.iter().map(|row| row.q_len).max().unwrap_or(0).min(TILE_QUERIES);
-    product("attention scores", queries, longest)
+    product("attention scores", queries, line_of(longest))
+}
+
+/// Elements from one query's scores to the next one's.
+#[inline(always)]
+pub(super) fn line_of(keys: usize) -> usize {
+    keys.next_multiple_of(LANES)
 }
 
 /// One head of a row.
@@ -98,7 +104,8 @@ pub(super) struct Scores<'a> {
 }
 
 impl Scores<'_> {
-    /// `to[i, j] = x[i] · y[j]` for queries or their gradients `x` and keys or values `y`; rows of `to` have `kv_len`.
+    /// `to[i, j] = x[i] · y[j]` for queries or their gradients `x` and keys or values `y`; rows of `to` are as long as
+    /// [`line_of`] says.
     ///
     /// # Safety
     /// The row's lengths have been checked, and `to` holds a tile.
@@ -114,7 +121,7 @@ impl Scores<'_> {
                 w_stride: self.width,
                 len: self.head_dim,
                 y: to.as_mut_ptr(),
-                y_stride: self.row.kv_len,
+                y_stride: line_of(self.row.kv_len),
                 add: false,
                 ahead: 0,
             };
@@ -137,12 +144,10 @@ impl Scores<'_> {
 
     /// Adds bias and mask to the scores of a query's visible keys.
     #[inline(always)]
-    pub fn mask(&self, query: usize, scores: &mut [f32]) {
+    pub fn mask<S: Simd>(&self, query: usize, scores: &mut [f32]) {
         if let Some(bias) = &self.row.bias {
             let start = self.head * bias.span + bias.zero - (bias.q_start + query);
-            for (score, bias) in scores.iter_mut().zip(&bias.values[start..]) {
-                *score += bias;
-            }
+            add_to::<S>(scores, &bias.values[start..]);
         }
         if let Some(mask) = self.row.mask {
             for (score, &mask) in scores.iter_mut().zip(mask) {
@@ -189,14 +194,14 @@ impl Op for Forward<'_> {
                 }
                 scores.dots(row.q, &queries, row.k, row.visible(queries.end - 1), buffer);
                 let mut used = 0;
-                for (query, p) in queries.clone().zip(buffer.chunks_exact_mut(keys)) {
+                for (query, p) in queries.clone().zip(buffer.chunks_exact_mut(line_of(keys))) {
                     let sum = match scores.seen(query, first_allowed) {
                         Some(visible) => {
                             used = used.max(visible);
                             let (now, later) = p.split_at_mut(visible);
-                            scores.mask(query, now);
-                            later.fill(0.0);
-                            softmax::<S>(now)
+                            scores.mask::<S>(query, now);
+                            later.fill(f32::NEG_INFINITY);
+                            softmax::<S>(p)
                         }
                         None => {
                             used = keys;
@@ -205,11 +210,13 @@ impl Op for Forward<'_> {
                         }
                     };
                     *lse.add(query) = sum;
-                    dropout.apply_inline(scores.number(query), p);
+                    if !dropout.is_none() {
+                        dropout.apply_inline(scores.number(query), &mut p[..keys]);
+                    }
                 }
                 let product = Outer {
                     a: buffer.as_ptr(),
-                    a_row: keys,
+                    a_row: line_of(keys),
                     a_step: 1,
                     b: row.v.as_ptr().add(column),
                     b_stride: width,
@@ -225,23 +232,18 @@ impl Op for Forward<'_> {
 }
 
 /// Partial results per row; their number is part of the numerical definition.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
-/// Softmax in place; returns the log-sum-exp.
+/// Softmax in place of whole vectors of scores; returns the log-sum-exp.
 #[inline(always)]
 fn softmax<S: Simd>(row: &mut [f32]) -> f32 {
     let max = largest(row);
     let mut lanes = [0f32; LANES];
-    let mut chunks = row.chunks_exact_mut(LANES);
-    for chunk in &mut chunks {
+    for chunk in row.chunks_exact_mut(LANES) {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
             *x = math::exp::<S>(*x - max);
             *lane += *x;
         }
-    }
-    for (lane, x) in lanes.iter_mut().zip(chunks.into_remainder()) {
-        *x = math::exp::<S>(*x - max);
-        *lane += *x;
     }
     let sum = sum(lanes);
     let scale = 1.0 / sum;
@@ -263,11 +265,34 @@ pub(super) fn largest(row: &[f32]) -> f32 {
             *lane = if x > *lane { x } else { *lane };
         }
     }
-    let mut max = f32::NEG_INFINITY;
-    for lane in lanes {
-        max = max.max(lane);
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            let other = lanes[i + half];
+            lanes[i] = if other > lanes[i] { other } else { lanes[i] };
+        }
+        half /= 2;
     }
-    max
+    lanes[0]
+}
+
+/// `to += from`, as far as both go.
+#[inline(always)]
+pub(super) fn add_to<S: Simd>(to: &mut [f32], from: &[f32]) {
+    let (len, mut i) = (to.len().min(from.len()), 0);
+    // SAFETY: both hold `len` elements.
+    unsafe {
+        let one = S::splat(1.0);
+        let (to, from) = (to.as_mut_ptr(), from.as_ptr());
+        while i + S::N <= len {
+            S::store(to.add(i), S::fma(one, S::load(from.add(i)), S::load(to.add(i))));
+            i += S::N;
+        }
+        if i < len {
+            let sum = S::fma(one, S::load_first(from.add(i), len - i), S::load_first(to.add(i), len - i));
+            S::store_first(to.add(i), sum, len - i);
+        }
+    }
 }
 
 #[inline(always)]

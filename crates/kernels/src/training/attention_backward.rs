@@ -1,6 +1,6 @@
 //! The way back through attention: probabilities are computed again from the log-sum-exp, a few queries at a time.
 
-use super::attention::{first_numbers, scores_of, sum, Scores, TILE_QUERIES};
+use super::attention::{add_to, first_numbers, line_of, scores_of, sum, Scores, LANES, TILE_QUERIES};
 use super::dropout::Dropout;
 use super::product::{outer, Outer};
 use crate::attention::AttentionRow;
@@ -72,16 +72,20 @@ pub fn attention_backward(
         let to_q: Vec<Disjoint<'_>> = dq.iter_mut().map(|to| Disjoint::new(to)).collect();
         let to_k: Vec<Disjoint<'_>> = dk.iter_mut().map(|to| Disjoint::new(to)).collect();
         let to_v: Vec<Disjoint<'_>> = dv.iter_mut().map(|to| Disjoint::new(to)).collect();
-        parallel::for_each_task(parts * heads, |task| {
-            let (part, head) = (task / heads, task % heads);
+        // A row's heads lie side by side: one after another they are read as they lie.
+        let together = if parts >= parallel::threads() * 4 { heads } else { 1 };
+        parallel::for_each_task(parts * heads / together, |task| {
+            let (part, first) = (task * together / heads, task * together % heads);
             let buffers = scratch::take("attention scores", scores)
                 .and_then(|p| Ok((p, scratch::take("attention scores' gradients", scores)?)));
             let (mut p, mut ds) = match buffers {
                 Ok(buffers) => buffers,
                 Err(error) => return *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Err(error),
             };
-            for index in part * size..((part + 1) * size).min(rows.len()) {
-                let row = &rows[index];
+            let rows_of_part = part * size..((part + 1) * size).min(rows.len());
+            for (index, head) in rows_of_part.flat_map(|index| (first..first + together).map(move |head| (index, head)))
+            {
+                let (row, place) = (&rows[index], (part * heads + head) * span);
                 let back = Backward {
                     scores: Scores { row, head, head_dim, width, dropout, first: numbers[index] },
                     p: &mut p,
@@ -92,8 +96,8 @@ pub fn attention_backward(
                     dq: to_q[index].as_ptr(),
                     dk: to_k[index].as_ptr(),
                     dv: to_v[index].as_ptr(),
-                    // SAFETY: each task has its own sums.
-                    dbias: unsafe { sums.slice(task * span..(task + 1) * span) },
+                    // SAFETY: each part of a head has its own sums.
+                    dbias: unsafe { sums.slice(place..place + span) },
                 };
                 simd::run(back);
             }
@@ -169,43 +173,50 @@ impl Op for Backward<'_> {
                 scores.dots(row.q, &queries, row.k, visible, p_tile);
                 scores.dots(dout, &queries, row.v, used, ds_tile);
             }
-            let lines = p_tile.chunks_exact_mut(keys).zip(ds_tile.chunks_exact_mut(keys));
+            let line = line_of(keys);
+            let lines = p_tile.chunks_exact_mut(line).zip(ds_tile.chunks_exact_mut(line));
             for (query, (p, ds)) in queries.clone().zip(lines) {
-                let (p, ds) = (&mut p[..used], &mut ds[..used]);
+                // Whole vectors, in which what lies past the keys has no probability and no gradient.
+                ds[used..].fill(0.0);
                 match scores.seen(query, first_allowed) {
                     Some(visible) => {
                         let (now, later) = p.split_at_mut(visible);
-                        scores.mask(query, now);
+                        scores.mask::<S>(query, now);
+                        later.fill(f32::NEG_INFINITY);
                         let lse = lse[query];
-                        for x in now {
-                            *x = math::exp::<S>(*x - lse);
+                        for chunk in p.chunks_exact_mut(LANES) {
+                            for x in chunk {
+                                *x = math::exp::<S>(*x - lse);
+                            }
                         }
-                        later.fill(0.0);
                     }
-                    None => p.fill(1.0 / keys as f32),
+                    None => {
+                        p[..used].fill(1.0 / keys as f32);
+                        p[used..].fill(0.0);
+                    }
                 }
                 let at = query * width + column..query * width + column + head_dim;
                 let delta = dot::<S>(&out[at.clone()], &dout[at]);
-                if dropout.is_none() {
-                    for (ds, p) in ds.iter_mut().zip(p.iter()) {
-                        *ds = p * (*ds - delta);
-                    }
-                } else {
-                    let number = scores.number(query);
-                    dropout.apply_inline(number, ds);
-                    for (ds, p) in ds.iter_mut().zip(p.iter()) {
-                        *ds = p * (*ds - delta);
-                    }
-                    dropout.apply_inline(number, p);
+                let number = scores.number(query);
+                if !dropout.is_none() {
+                    dropout.apply_inline(number, &mut ds[..used]);
                 }
-                add_by_distance(&scores, query, ds, dbias);
+                for (ds, p) in ds.chunks_exact_mut(LANES).zip(p.chunks_exact(LANES)) {
+                    for (ds, p) in ds.iter_mut().zip(p) {
+                        *ds = p * (*ds - delta);
+                    }
+                }
+                if !dropout.is_none() {
+                    dropout.apply_inline(number, &mut p[..used]);
+                }
+                add_by_distance::<S>(&scores, query, &ds[..used], dbias);
             }
             // SAFETY: as above.
             unsafe {
                 let by_key = |a: &[f32], b: &[f32], c: *mut f32| Outer {
                     a: a.as_ptr(),
                     a_row: 1,
-                    a_step: keys,
+                    a_step: line,
                     b: b.as_ptr().add(start * width + column),
                     b_stride: width,
                     depth: queries.len(),
@@ -217,7 +228,7 @@ impl Op for Backward<'_> {
                 outer(by_key(ds_tile, row.q, dk), used, head_dim);
                 let by_query = Outer {
                     a: ds_tile.as_ptr(),
-                    a_row: keys,
+                    a_row: line,
                     a_step: 1,
                     b: row.k.as_ptr().add(column),
                     b_stride: width,
@@ -233,14 +244,12 @@ impl Op for Backward<'_> {
 }
 
 #[inline(always)]
-fn add_by_distance(scores: &Scores<'_>, query: usize, ds: &[f32], dbias: &mut [f32]) {
+fn add_by_distance<S: Simd>(scores: &Scores<'_>, query: usize, ds: &[f32], dbias: &mut [f32]) {
     let Some(bias) = &scores.row.bias else { return };
     let Some(last) = dbias.len().checked_sub(1) else { return };
     let first = bias.zero - (bias.q_start + query);
     let inside = ds.len().min(dbias.len() - first.min(dbias.len()));
-    for (to, ds) in dbias[first.min(last)..].iter_mut().zip(&ds[..inside]) {
-        *to += ds;
-    }
+    add_to::<S>(&mut dbias[first.min(last)..], &ds[..inside]);
     for ds in &ds[inside..] {
         dbias[last] += ds;
     }

@@ -1,4 +1,6 @@
-//! The routed feed-forward layer in training: experts one after another, each over its own tokens.
+//! The routed feed-forward layer in training: each expert over its own tokens. Experts that have no more of them than a
+//! thread's share are computed side by side, each on one thread, which then waits for no other; the others one after another,
+//! on all threads.
 
 use super::dropout::Dropout;
 use super::feed_forward::{
@@ -12,9 +14,18 @@ use crate::parallel::{self, Disjoint};
 use crate::precision::Precision;
 use crate::route::Routes;
 use crate::scratch;
+use std::sync::Mutex;
 
-/// As [`super::FeedForwardSink`], with the number of the expert first.
-pub type ExpertSink<'a> = dyn FnMut(usize, FeedForwardPart, &[f32], &[f32], usize) -> Result<(), KernelError> + 'a;
+/// As [`super::FeedForwardSink`], with the number of the expert first; called from several threads.
+pub type ExpertSink<'a> = dyn Fn(usize, FeedForwardPart, &[f32], &[f32], usize) -> Result<(), KernelError> + Sync + 'a;
+
+/// An expert with the tokens that it has.
+struct Group<'a, 'b> {
+    /// Its first row among those of all experts.
+    first: usize,
+    tokens: &'b [(usize, usize)],
+    weights: &'b ExpertWeights<'a>,
+}
 
 /// Tokens by expert, with what they share.
 struct Sorted<'a> {
@@ -62,14 +73,33 @@ impl<'a> Sorted<'a> {
         hidden_len(self.tokens.len(), self.d_ff, self.gated)
     }
 
-    /// First row and tokens of each expert, with its weights.
-    fn groups(&self) -> impl Iterator<Item = (usize, &[(usize, usize)], &ExpertWeights<'a>)> {
-        let mut row = 0;
-        self.tokens.chunk_by(|a, b| a.0 == b.0).zip(&self.weights).map(move |(tokens, weights)| {
-            let first = row;
-            row += tokens.len();
-            (first, tokens, weights)
-        })
+    fn groups(&self) -> Vec<Group<'a, '_>> {
+        let mut first = 0;
+        let groups = self.tokens.chunk_by(|a, b| a.0 == b.0).zip(&self.weights);
+        groups
+            .map(|(tokens, weights)| {
+                let group = Group { first, tokens, weights };
+                first += tokens.len();
+                group
+            })
+            .collect()
+    }
+
+    /// Calls `f` with each expert. Returns one of its errors.
+    fn each(&self, f: impl Fn(&Group<'a, '_>) -> Result<(), KernelError> + Sync) -> Result<(), KernelError> {
+        let share = self.tokens.len() / (2 * parallel::threads());
+        let (mut small, large): (Vec<_>, Vec<_>) = self.groups().into_iter().partition(|g| g.tokens.len() <= share);
+        large.iter().try_for_each(&f)?;
+        // The largest first, for an even end.
+        small.sort_by_key(|group| std::cmp::Reverse(group.tokens.len()));
+        let failure = Mutex::new(Ok(()));
+        parallel::for_each_task(small.len(), |index| {
+            let result = f(&small[index]);
+            if result.is_err() {
+                *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = result;
+            }
+        });
+        failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -87,8 +117,8 @@ fn gather(from: &[f32], d: usize, tokens: &[(usize, usize)], to: &mut [f32]) {
 }
 
 /// Copies the rows of tokens back to their places, each times what `factor` gives for the token.
-fn scatter(from: &[f32], d: usize, tokens: &[(usize, usize)], factor: impl Fn(usize) -> f32 + Sync, to: &mut [f32]) {
-    let (width, to) = (d.max(1), Disjoint::new(to));
+fn scatter(from: &[f32], d: usize, tokens: &[(usize, usize)], factor: impl Fn(usize) -> f32 + Sync, to: &Disjoint<'_>) {
+    let width = d.max(1);
     parallel::for_each_range(from.len() / width, GRAIN.div_ceil(width), |rows| {
         for row in rows {
             let token = tokens[row].1;
@@ -110,7 +140,7 @@ fn apply_gates(
     activated: &[f32],
     inside: &mut [f32],
     own_dy: &mut [f32],
-    dgate: &mut [f32],
+    dgate: &Disjoint<'_>,
 ) -> Result<(), KernelError> {
     let (d_ff, d) = (inside.len() / tokens.len().max(1), own_dy.len() / tokens.len().max(1));
     let mut gradients = scratch::take("gradients of gates", tokens.len())?;
@@ -129,7 +159,8 @@ fn apply_gates(
         }
     });
     for (gradient, &(_, token)) in gradients.iter().zip(tokens) {
-        dgate[token] = *gradient;
+        // SAFETY: tokens have their own elements.
+        unsafe { dgate.slice(token..token + 1).fill(*gradient) };
     }
     Ok(())
 }
@@ -158,25 +189,27 @@ pub fn experts_train<'a>(
     let d_ff = sorted.d_ff;
     let (wi, wi_1) = hidden.split_at_mut(sorted.tokens.len() * d_ff);
     out.fill(0.0);
-    for (first, tokens, weights) in sorted.groups() {
+    let (wi, wi_1, out) = (Disjoint::new(wi), Disjoint::new(wi_1), Disjoint::new(out));
+    sorted.each(|&Group { first, tokens, weights }| {
         let (m, rows) = (tokens.len(), first * d_ff..(first + tokens.len()) * d_ff);
         let mut own = scratch::take("tokens of an expert", m * d)?;
         let mut results = scratch::take("results of an expert", m * d)?;
         gather(x, d, tokens, &mut own);
         let inner = Inner { act, dropout, tokens: Tokens::Sorted(tokens), d_ff };
-        let gate = if sorted.gated { &mut wi_1[rows.clone()] } else { &mut [] };
-        forward_rows(precision, &own, m, weights, &inner, &mut wi[rows], gate, &mut results)?;
-        scatter(&results, d, tokens, |token| routes.weight[token], out);
-    }
-    Ok(())
+        // SAFETY: experts have their own rows.
+        let (wi, gate) = unsafe { (wi.slice(rows.clone()), wi_1.slice(if sorted.gated { rows } else { 0..0 })) };
+        forward_rows(precision, &own, m, weights, &inner, wi, gate, &mut results)?;
+        scatter(&results, d, tokens, |token| routes.weight[token], &out);
+        Ok(())
+    })
 }
 
 /// The way back through [`experts_train`], from `dy [n, d]` and what that kept.
 ///
 /// `dx [n, d]` is overwritten, 0 for tokens that go nowhere; so is `dgate [n]`, the gradient of `routes.weight`: the dot
 /// product of `dy[t]` and what the expert made of the token. `sink` is called as in [`super::feed_forward_backward`], for
-/// each expert that has tokens in ascending order; the factor `dy` holds the gate. `out`, the forward's result, is not
-/// read. On error what has been written is unspecified.
+/// each expert that has tokens, from several threads; the factor `dy` holds the gate. On error what has been written is
+/// unspecified.
 #[allow(clippy::too_many_arguments)] // All are needed.
 pub fn experts_backward<'a>(
     precision: Precision,
@@ -188,13 +221,11 @@ pub fn experts_backward<'a>(
     dropout: &Dropout,
     expert: &(dyn Fn(usize) -> Result<ExpertWeights<'a>, KernelError> + Sync),
     hidden: &[f32],
-    out: &[f32],
     dy: &[f32],
     dx: &mut [f32],
     dgate: &mut [f32],
-    sink: &mut ExpertSink<'_>,
+    sink: &ExpertSink<'_>,
 ) -> Result<(), KernelError> {
-    expect_len("expert output elements", out.len(), x.len())?;
     expect_len("expert output gradient elements", dy.len(), x.len())?;
     expect_len("expert input gradient elements", dx.len(), x.len())?;
     expect_len("gates' gradient elements", dgate.len(), n)?;
@@ -204,7 +235,8 @@ pub fn experts_backward<'a>(
     let (wi, wi_1) = hidden.split_at(sorted.tokens.len() * d_ff);
     dx.fill(0.0);
     dgate.fill(0.0);
-    for (first, tokens, weights) in sorted.groups() {
+    let (dx, dgate) = (Disjoint::new(dx), Disjoint::new(dgate));
+    sorted.each(|&Group { first, tokens, weights }| {
         let (m, rows) = (tokens.len(), first * d_ff..(first + tokens.len()) * d_ff);
         let inner = Inner { act, dropout, tokens: Tokens::Sorted(tokens), d_ff };
         let (wi, gate) = (&wi[rows.clone()], sorted.gated.then(|| &wi_1[rows]));
@@ -217,7 +249,7 @@ pub fn experts_backward<'a>(
         inner.activate(wi, gate, &mut activated);
         // Without the gate first: its gradient is then a product of what is at hand, whatever its value.
         linear_backward_input(precision, &own_dy, m, weights.wo, &mut inside)?;
-        apply_gates(routes, tokens, &activated, &mut inside, &mut own_dy, dgate)?;
+        apply_gates(routes, tokens, &activated, &mut inside, &mut own_dy, &dgate)?;
         let index = tokens.first().map_or(0, |&(expert, _)| expert);
         let mut sink = |part, dy: &[f32], x: &[f32], m| sink(index, part, dy, x, m);
         sink(FeedForwardPart::Wo, &own_dy, &activated, m)?;
@@ -225,9 +257,9 @@ pub fn experts_backward<'a>(
         // The gradients of the outputs are done with: their place takes those of the inputs.
         let own_dx = &mut own_dy;
         back_to_input(precision, &own, m, weights, &inner, wi, gate, &mut inside, Some(own_dx), &mut sink)?;
-        scatter(own_dx, d, tokens, |_| 1.0, dx);
-    }
-    Ok(())
+        scatter(own_dx, d, tokens, |_| 1.0, &dx);
+        Ok(())
+    })
 }
 
 /// Summed in 16 lanes.

@@ -67,6 +67,35 @@ pub(super) fn run(precision: Precision, product: &Product<'_>, c: &mut [f32]) ->
     vectors::run(product, c)
 }
 
+/// Computes products of the same shape, each into its own `cs`, or, where one adds, into an earlier one's; operands that
+/// several have in common are made ready once. Lengths have been checked.
+pub(super) fn run_together(
+    precision: Precision,
+    products: &[Product<'_>],
+    cs: &[Disjoint<'_>],
+) -> Result<(), KernelError> {
+    debug_assert_eq!(products.len(), cs.len());
+    #[cfg(target_arch = "x86_64")]
+    if let Some(first) = products.first().filter(|first| first.depth > 0 && isa::active() == Isa::Amx) {
+        let shape = |p: &Product<'_>| (p.rows, p.columns, p.depth, p.lies, p.b_transposed);
+        if products.iter().all(|product| shape(product) == shape(first) && tiles::suits(product)) {
+            return tiles::run_together(precision, products, cs);
+        }
+    }
+    for (product, c) in products.iter().zip(cs) {
+        // SAFETY: one after another, so that no other part is alive.
+        run(precision, product, unsafe { c.slice(0..c.len()) })?;
+    }
+    Ok(())
+}
+
+/// The sum of products of the same shape, of which all but the first add.
+pub(super) fn accumulate(precision: Precision, products: &[Product<'_>], c: &mut [f32]) -> Result<(), KernelError> {
+    // Of a panel the products are taken one after another.
+    let c = Disjoint::new(c);
+    run_together(precision, products, &vec![c; products.len()])
+}
+
 /// Whether the active instruction set takes a transposed right operand of this product's shape.
 pub(super) fn transposes(product: &Product<'_>) -> bool {
     #[cfg(target_arch = "x86_64")]

@@ -1,5 +1,6 @@
 use crate::each_thread_count;
 use crate::support::*;
+use std::sync::Mutex;
 use switch_kernels::training::reference::{self, narrow, FeedForward, FeedForwardGradients};
 use switch_kernels::training::{
     experts_backward, experts_train, feed_forward_backward, feed_forward_train, linear_backward_weight, Dropout,
@@ -132,18 +133,18 @@ fn experts_match_the_reference_both_ways() {
             let precision = Precision::Float32;
             let found = each_thread_count(&what, || {
                 let bank = |index: usize| Ok(layers[index].weights());
-                let mut sums: Vec<Sums> = (0..count).map(|_| Sums::new(d, d_ff, gated)).collect();
+                let sums: Vec<Mutex<Sums>> = (0..count).map(|_| Mutex::new(Sums::new(d, d_ff, gated))).collect();
                 let (mut hidden, mut out) = (Vec::new(), vec![f32::NAN; n * d]);
                 experts_train(precision, &x, n, d, &routes, act, &dropout, &bank, &mut hidden, &mut out).unwrap();
                 let (mut dx, mut dgate) = (vec![f32::NAN; n * d], vec![f32::NAN; n]);
-                let mut sink = |index: usize, part, dy: &[f32], x: &[f32], m| sums[index].add(part, dy, x, m);
+                let sink =
+                    |index: usize, part, dy: &[f32], x: &[f32], m| sums[index].lock().unwrap().add(part, dy, x, m);
                 experts_backward(
-                    precision, &x, n, d, &routes, act, &dropout, &bank, &hidden, &out, &dy, &mut dx, &mut dgate,
-                    &mut sink,
+                    precision, &x, n, d, &routes, act, &dropout, &bank, &hidden, &dy, &mut dx, &mut dgate, &sink,
                 )
                 .unwrap();
                 let mut all = vec![out, dx, dgate];
-                all.extend(sums.into_iter().flat_map(|sums| sums.0));
+                all.extend(sums.into_iter().flat_map(|sums| sums.into_inner().unwrap().0));
                 all
             });
             let (mut out, mut dx, mut dgate) = (vec![0.0; n * d], vec![0.0; n * d], vec![0.0; n]);

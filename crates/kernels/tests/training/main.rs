@@ -9,6 +9,7 @@ mod dropout;
 mod faults;
 mod feed_forward;
 mod linear;
+mod linears;
 mod loss;
 mod optimiser;
 mod pointwise;

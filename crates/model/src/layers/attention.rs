@@ -92,6 +92,11 @@ impl Attention {
         Ok(CrossKeyValues { keys, values })
     }
 
+    /// What keys and what values are made by.
+    pub fn key_value_weights(&self) -> [&Weight; 2] {
+        [&self.k, &self.v]
+    }
+
     /// Cross-attention of decoder rows to their encoder rows.
     pub fn cross(
         &self,

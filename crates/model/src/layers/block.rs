@@ -116,7 +116,7 @@ impl Block {
                 self.self_attention.forward(&normed, input.rows, causal, input.bias, dropout, record)
             }
         })?;
-        let mut x = ops::add(x, &ops::dropout(&attended, noise(Site::SelfAttention))?)?;
+        let mut x = ops::add_in_place(x, ops::dropout(&attended, noise(Site::SelfAttention))?)?;
         if let (Some((attention, norm)), Some((rows, key_values))) = (&self.cross, &input.cross) {
             let normed = ops::rms_norm(&x, norm, self.eps)?;
             let key_values =
@@ -125,7 +125,7 @@ impl Block {
             let dropout = noise(Site::CrossProbabilities);
             let attended =
                 measure(Part::Attention, || attention.cross(&normed, input.rows, rows, key_values, dropout, record))?;
-            x = ops::add(&x, &ops::dropout(&attended, noise(Site::CrossAttention))?)?;
+            x = ops::add_in_place(&x, ops::dropout(&attended, noise(Site::CrossAttention))?)?;
         }
         let normed = ops::rms_norm(&x, &self.mlp_norm, self.eps)?;
         let y = match (&self.mlp, training) {
@@ -139,7 +139,12 @@ impl Block {
                 mlp.forward(&normed, input.rows, input.config, input.policy, input.bank, training, trace)?
             }
         };
-        ops::add(&x, &ops::dropout(&y, noise(Site::FeedForward))?)
+        ops::add_in_place(&x, ops::dropout(&y, noise(Site::FeedForward))?)
+    }
+
+    /// What the cross-attention makes keys and values by.
+    pub fn key_value_weights(&self) -> Option<[&Weight; 2]> {
+        self.cross.as_ref().map(|(attention, _)| attention.key_value_weights())
     }
 
     /// The cross-attention's keys and values of the encoder's output.

@@ -8,7 +8,7 @@ use switch_kernels::{AttentionRow, RelativeBias};
 
 use super::attention::{part, RowSpan};
 use super::tape::{apply3, Keep};
-use super::{flat_dims, kernel_error, model_error, on_values, values};
+use super::{buffers, flat_dims, kernel_error, model_error, on_values, values};
 use crate::error::{ModelError, Result};
 use crate::layers::BiasSpan;
 
@@ -97,7 +97,7 @@ impl CustomOp3 for TrainedAttention {
         let (q, k, v) = (values(s1, l1)?, values(s2, l2)?, values(s3, l3)?);
         let inner = l1.shape().dims2()?.1;
         let rows = self.rows(q, k, v, inner)?;
-        let mut out = vec![0f32; q.len()];
+        let mut out = buffers::take(q.len()).map_err(model_error)?;
         let mut log_sums: Vec<Vec<f32>> = self.spans.iter().map(|s| vec![0f32; self.heads * s.q_len]).collect();
         {
             let mut parts = split(&mut out, &self.lens().0, inner)?;
@@ -122,9 +122,9 @@ impl CustomOp3 for TrainedAttention {
         let (q_lens, kv_lens) = self.lens();
         let log_sums = self.log_sums.lock().unwrap_or_else(PoisonError::into_inner);
         let log_sums: Vec<&[f32]> = log_sums.iter().map(Vec::as_slice).collect();
-        let mut dq = vec![0f32; q.elem_count()];
-        let mut dk = vec![0f32; k.elem_count()];
-        let mut dv = vec![0f32; v.elem_count()];
+        let mut dq = buffers::take(q.elem_count()).map_err(model_error)?;
+        let mut dk = buffers::take(k.elem_count()).map_err(model_error)?;
+        let mut dv = buffers::take(v.elem_count()).map_err(model_error)?;
         let learned = self.bias.as_ref().filter(|b| b.learns());
         let mut dbias = learned.map(|b| vec![0f32; b.values.len()]);
         on_values(q, |q| {

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use switch_kernels::training::Dropout;
 
 use super::tape::{apply1, Keep};
-use super::{on_values, values};
+use super::{buffers, model_error, on_values, values};
 use crate::error::Result;
 
 struct Op {
@@ -17,14 +17,18 @@ impl CustomOp1 for Op {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let mut y = values(storage, layout)?.to_vec();
-        self.dropout.apply(0, &mut y);
+        let x = values(storage, layout)?;
+        let mut y = buffers::take(x.len()).map_err(model_error)?;
+        switch_kernels::training::dropout(&self.dropout, x, &mut y);
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let mut dx = on_values(dy, |dy| Ok(dy.to_vec()))?;
-        self.dropout.apply(0, &mut dx);
+        let mut dx = buffers::take(dy.elem_count()).map_err(model_error)?;
+        on_values(dy, |dy| {
+            switch_kernels::training::dropout(&self.dropout, dy, &mut dx);
+            Ok(())
+        })?;
         Ok(Some(Tensor::from_vec(dx, dy.shape().clone(), dy.device())?))
     }
 }

@@ -3,9 +3,9 @@
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
 
 use super::tape::begin;
-use super::{model_error, on_values};
+use super::{buffers, model_error, on_values};
 use crate::error::Result;
-use crate::weight::{try_zeros, Weight};
+use crate::weight::Weight;
 
 /// `table` `[vocab_size, width]` at `ids` → `[ids.len(), width]` on `device`. An id outside the table is `INVALID_INPUT`.
 pub fn embedding(table: &Weight, ids: &[u32], device: &Device) -> Result<Tensor> {
@@ -19,7 +19,7 @@ pub fn embedding(table: &Weight, ids: &[u32], device: &Device) -> Result<Tensor>
 
 fn looked_up(table: &Weight, ids: &[u32]) -> Result<Vec<f32>> {
     let matrix = table.matrix()?;
-    let mut out = try_zeros(ids.len() * matrix.cols)?;
+    let mut out = buffers::take(ids.len() * matrix.cols)?;
     switch_kernels::embedding(matrix, ids, &mut out)?;
     Ok(out)
 }

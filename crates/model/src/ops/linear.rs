@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 use super::tape::{apply1, tracked, Keep};
-use super::{flat_dims, kernel_error, model_error, on_values, values};
+use super::{buffers, flat_dims, kernel_error, model_error, on_values, values};
 use crate::error::{ModelError, Result};
 use crate::weight::Weight;
 
@@ -21,7 +21,7 @@ impl CustomOp1 for Linear<'_> {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let x = values(storage, layout)?;
         let weight = self.weight.matrix().map_err(model_error)?;
-        let mut y = vec![0f32; self.tokens * self.out_features];
+        let mut y = buffers::take(self.tokens * self.out_features).map_err(model_error)?;
         switch_kernels::linear_with(self.weight.precision(), x, self.tokens, weight, &mut y).map_err(kernel_error)?;
         Ok((CpuStorage::F32(y), Shape::from((self.tokens, self.out_features))))
     }
@@ -71,15 +71,18 @@ impl CustomOp1 for TrainedLinear {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (x, weight) = (values(storage, layout)?, self.weight.matrix().map_err(model_error)?);
         let (tokens, _) = layout.shape().dims2()?;
-        let out_features = self.weight.shape().first().copied().unwrap_or(0);
-        Linear { weight: &self.weight, tokens, out_features }.cpu_fwd(storage, layout)
+        let mut y = buffers::take(tokens * weight.rows).map_err(model_error)?;
+        let precision = self.weight.precision();
+        switch_kernels::training::linear_train(precision, x, tokens, weight, &mut y).map_err(kernel_error)?;
+        Ok((CpuStorage::F32(y), Shape::from((tokens, weight.rows))))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let weight = self.weight.matrix().map_err(model_error)?;
         let (tokens, precision) = (x.dim(0)?, self.weight.precision());
-        let mut dx = vec![0f32; tokens * weight.cols];
+        let mut dx = buffers::take(tokens * weight.cols).map_err(model_error)?;
         on_values(dy, |dy| {
             switch_kernels::training::linear_backward_input(precision, dy, tokens, weight, &mut dx)
                 .map_err(kernel_error)?;
@@ -116,22 +119,23 @@ pub fn linear_of_rounded(x: &Tensor, weight: &Weight, master: &Weight) -> Result
 
 /// [`linear`] of the same `x` through each of `weights`.
 pub fn linears<const N: usize>(x: &Tensor, weights: [&Weight; N]) -> Result<[Tensor; N]> {
+    linears_of(x, &weights)?.try_into().map_err(|_| ModelError::internal("a projection is missing"))
+}
+
+/// As [`linears`], of any number.
+pub fn linears_of(x: &Tensor, weights: &[&Weight]) -> Result<Vec<Tensor>> {
     let (tokens, width) = flat_dims(x)?;
-    let first = weights[0].shape();
-    let alike = weights.iter().all(|w| w.shape() == first && w.precision() == weights[0].precision());
-    let mut results = Vec::with_capacity(N);
-    match first {
-        &[out_features, in_features] if alike && in_features == width && x.device().is_cpu() && !tracked(x) => {
-            let all = x.apply_op1_no_bwd(&Together { weights: &weights, tokens, out_features })?;
-            for index in 0..N {
-                results.push(all.get(index)?);
+    let Some(first) = weights.first() else { return Ok(Vec::new()) };
+    let alike = weights.iter().all(|w| w.shape() == first.shape() && w.precision() == first.precision());
+    match first.shape() {
+        &[out_features, in_features] if alike && in_features == width && x.device().is_cpu() => {
+            if tracked(x) {
+                let weights = weights.iter().map(|w| (*w).clone()).collect();
+                return super::linears_training::trained_linears(x, weights);
             }
+            let all = x.apply_op1_no_bwd(&Together { weights, tokens, out_features })?;
+            (0..weights.len()).map(|index| Ok(all.get(index)?)).collect()
         }
-        _ => {
-            for weight in weights {
-                results.push(linear(x, weight)?);
-            }
-        }
+        _ => weights.iter().map(|weight| linear(x, weight)).collect(),
     }
-    results.try_into().map_err(|_| ModelError::internal("a projection is missing"))
 }

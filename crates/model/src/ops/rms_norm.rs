@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 use super::tape::{apply1, tracked, Keep};
-use super::{flat_dims, kernel_error, model_error, on_values, values};
+use super::{buffers, flat_dims, kernel_error, model_error, on_values, values};
 use crate::error::Result;
 use crate::weight::Weight;
 
@@ -20,7 +20,7 @@ impl CustomOp1 for RmsNorm<'_> {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let x = values(storage, layout)?;
         let weight = self.weight.as_f32().map_err(model_error)?;
-        let mut y = vec![0f32; x.len()];
+        let mut y = buffers::take(x.len()).map_err(model_error)?;
         switch_kernels::rms_norm(x, weight.len(), weight, self.eps, &mut y).map_err(kernel_error)?;
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -51,7 +51,7 @@ impl CustomOp1 for TrainedRmsNorm {
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let weight = self.weight.as_f32().map_err(model_error)?;
-        let mut dx = vec![0f32; x.elem_count()];
+        let mut dx = buffers::take(x.elem_count()).map_err(model_error)?;
         on_values(x, |x| {
             on_values(dy, |dy| match self.weight.trainable() {
                 Some(trainable) => trainable

@@ -7,7 +7,7 @@ use switch_kernels::training::{Dropout, FeedForwardPart};
 use switch_kernels::{ExpertWeights, KernelError, Routes};
 
 use super::tape::{apply1, apply2, Keep};
-use super::{flat_dims, kernel_error, model_error, on_values, values};
+use super::{buffers, flat_dims, kernel_error, model_error, on_values, values};
 use crate::config::FeedForwardActivation;
 use crate::error::{ModelError, Result};
 use crate::layers::{ExpertBank, FeedForward};
@@ -32,6 +32,11 @@ fn of_expert(expert: usize, error: ModelError) -> KernelError {
     KernelError::Weights { expert, reason: error.message }
 }
 
+/// What a layer keeps of `n` tokens at most.
+fn hidden_len(n: usize, weights: &ExpertWeights<'_>) -> usize {
+    n.saturating_mul(weights.wi.rows).saturating_mul(if weights.wi_1.is_some() { 2 } else { 1 })
+}
+
 struct TrainedDense {
     weights: FeedForward,
     act: FeedForwardActivation,
@@ -48,8 +53,8 @@ impl CustomOp1 for TrainedDense {
         let x = values(storage, layout)?;
         let (n, d) = layout.shape().dims2()?;
         let weights = self.weights.weights().map_err(model_error)?;
-        let mut hidden = Vec::new();
-        let mut y = vec![0f32; x.len()];
+        let mut hidden = buffers::take(hidden_len(n, &weights)).map_err(model_error)?;
+        let mut y = buffers::take(x.len()).map_err(model_error)?;
         let (precision, act) = (self.weights.precision(), self.act.activation);
         switch_kernels::training::feed_forward_train(
             precision,
@@ -72,7 +77,7 @@ impl CustomOp1 for TrainedDense {
         let weights = self.weights.weights().map_err(model_error)?;
         let hidden = std::mem::take(&mut *self.hidden.lock().unwrap_or_else(PoisonError::into_inner));
         let (precision, act) = (self.weights.precision(), self.act.activation);
-        let mut dx = vec![0f32; n * d];
+        let mut dx = buffers::take(n * d).map_err(model_error)?;
         on_values(x, |x| {
             on_values(dy, |dy| {
                 let mut sink = |part, dy: &[f32], x: &[f32], n| {
@@ -94,6 +99,7 @@ impl CustomOp1 for TrainedDense {
                 .map_err(kernel_error)
             })
         })?;
+        buffers::give(hidden);
         Ok(Some(Tensor::from_vec(dx, x.shape().clone(), x.device())?))
     }
 }
@@ -142,8 +148,9 @@ impl CustomOp2 for TrainedSparse {
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let x = values(storage, layout)?;
         let (n, d) = layout.shape().dims2()?;
-        let mut hidden = Vec::new();
-        let mut y = vec![0f32; x.len()];
+        let weights = self.expert(0).map_err(kernel_error)?;
+        let mut hidden = buffers::take(hidden_len(n, &weights)).map_err(model_error)?;
+        let mut y = buffers::take(x.len()).map_err(model_error)?;
         switch_kernels::training::experts_train(
             self.precision(),
             x,
@@ -165,42 +172,40 @@ impl CustomOp2 for TrainedSparse {
         &self,
         x: &Tensor,
         logits: &Tensor,
-        y: &Tensor,
+        _: &Tensor,
         dy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         let (n, d) = x.dims2()?;
         let hidden = std::mem::take(&mut *self.hidden.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut dx = vec![0f32; n * d];
+        let mut dx = buffers::take(n * d).map_err(model_error)?;
         let mut dgate = vec![0f32; n];
         on_values(x, |x| {
-            on_values(y, |y| {
-                on_values(dy, |dy| {
-                    let mut sink = |expert: usize, part, dy: &[f32], x: &[f32], n| {
-                        self.bank
-                            .expert(self.layer, expert)
-                            .and_then(|weights| add_gradient(weights, part, dy, x, n))
-                            .map_err(|e| of_expert(expert, e))
-                    };
-                    switch_kernels::training::experts_backward(
-                        self.precision(),
-                        x,
-                        n,
-                        d,
-                        &self.routes,
-                        self.act.activation,
-                        &self.dropout,
-                        &|index| self.expert(index),
-                        &hidden,
-                        y,
-                        dy,
-                        &mut dx,
-                        &mut dgate,
-                        &mut sink,
-                    )
-                    .map_err(kernel_error)
-                })
+            on_values(dy, |dy| {
+                let sink = |expert: usize, part, dy: &[f32], x: &[f32], n| {
+                    self.bank
+                        .expert(self.layer, expert)
+                        .and_then(|weights| add_gradient(weights, part, dy, x, n))
+                        .map_err(|e| of_expert(expert, e))
+                };
+                switch_kernels::training::experts_backward(
+                    self.precision(),
+                    x,
+                    n,
+                    d,
+                    &self.routes,
+                    self.act.activation,
+                    &self.dropout,
+                    &|index| self.expert(index),
+                    &hidden,
+                    dy,
+                    &mut dx,
+                    &mut dgate,
+                    &sink,
+                )
+                .map_err(kernel_error)
             })
         })?;
+        buffers::give(hidden);
         let experts = logits.dim(1)?;
         let mut dlogits = vec![0f32; n * experts];
         on_values(logits, |logits| {
@@ -225,5 +230,5 @@ pub fn trained_sparse_feed_forward(
     flat_dims(x)?;
     let op =
         TrainedSparse { bank: Arc::clone(bank), layer, routes: routes.clone(), act, dropout, hidden: Mutex::default() };
-    apply2(x, logits, op, Keep::InputsAndResult)
+    apply2(x, logits, op, Keep::Inputs)
 }

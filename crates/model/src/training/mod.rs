@@ -20,13 +20,14 @@ pub use options::TrainingOptions;
 pub use pass::{LayerPass, Site, TrainingPass};
 pub use state::{Part, StateSource};
 pub use step::{LayerLoad, StepReport, TrainingBatch};
-pub use trainable::Trainable;
+pub use trainable::{add_linears, Trainable};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{code, ModelError, Result};
 use crate::model::SwitchTransformers;
+use crate::ops;
 use crate::parameters::Architecture;
 use optimizer::ParameterState;
 use parameters::Slot;
@@ -149,5 +150,6 @@ impl Drop for Training {
         for slot in &self.slots {
             slot.free_gradient();
         }
+        ops::buffers::clear();
     }
 }

@@ -90,6 +90,7 @@ impl Training {
     /// gradients are forgotten: some of this batch's may have been among them.
     pub fn step(&mut self, batch: &TrainingBatch, step: u64, loss_scale: f32) -> Result<StepReport> {
         let report = self.forward_and_back(batch, step, loss_scale);
+        ops::buffers::end_turn();
         if report.is_err() {
             self.clear_gradients();
         }
@@ -221,7 +222,7 @@ impl Training {
         if counted.is_empty() {
             return Err(ModelError::input("labels: found none that counts, expected at least one that is not -100"));
         }
-        let mut gradient = if loss_scale.is_some() { try_zeros(hidden.len())? } else { Vec::new() };
+        let mut gradient = if loss_scale.is_some() { ops::buffers::take_zeros(hidden.len())? } else { Vec::new() };
         let (hard_weight, soft_weight) = self.label_weights();
         let options = TokenLossOptions {
             label_smoothing: self.options.label_smoothing as f32,

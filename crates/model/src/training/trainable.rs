@@ -6,12 +6,14 @@
 use std::cell::UnsafeCell;
 use std::sync::{Mutex, PoisonError};
 
-use switch_kernels::training::{linear_backward_weight, linear_backward_weight_anew};
+use switch_kernels::training::{
+    linear_backward_weight, linear_backward_weight_anew, linears_backward_weight, WeightGradient,
+};
 use switch_kernels::Precision;
 
 use super::adapter::Adapter;
 use crate::error::Result;
-use crate::weight::try_zeros;
+use crate::weight::{try_zeros, Weight};
 
 /// A gradient that may not be there: a parameter that no token passed through has none, and an optimiser leaves it.
 #[derive(Default)]
@@ -127,4 +129,28 @@ impl Trainable {
             Learned::Adapter(adapter) => adapter.lock().unwrap_or_else(PoisonError::into_inner).clear(),
         }
     }
+}
+
+/// [`Trainable::add_linear`] for weights of one shape and precision over the same `x`, with the output gradient of each;
+/// weights that do not learn are left out.
+pub fn add_linears(weights: &[&Weight], dys: &[&[f32]], x: &[f32], n: usize) -> Result<()> {
+    let mut together = Vec::with_capacity(weights.len());
+    let Some(first) = weights.first() else { return Ok(()) };
+    let (precision, matrix) = (first.precision(), first.matrix()?);
+    let (rows, cols) = (matrix.rows, matrix.cols);
+    for (weight, dy) in weights.iter().zip(dys) {
+        match weight.trainable() {
+            Some(Trainable { learned: Learned::All(gradient), .. }) => {
+                together.push((gradient.lock().unwrap_or_else(PoisonError::into_inner), *dy));
+            }
+            Some(trainable) => trainable.add_linear(precision, dy, x, n, rows, cols)?,
+            None => {}
+        }
+    }
+    let mut gradients = Vec::with_capacity(together.len());
+    for (gradient, dy) in &mut together {
+        let (dw, add) = gradient.room(rows * cols)?;
+        gradients.push(WeightGradient { dy, dw, add });
+    }
+    Ok(linears_backward_weight(precision, x, n, rows, cols, &mut gradients)?)
 }
