@@ -1,6 +1,7 @@
 /**
  * The WASM module in Node and in Chromium, each of its forms, with one thread and two: `node
- * benches/facade/browser_speed.mjs [--runs 5]`. Prints a table in Markdown.
+ * benches/facade/browser_speed.mjs [--runs 5]
+ * [--engine node|chromium] [--only "simd 1,relaxed 2"]`. Prints a table in Markdown.
  *
  * A model of base-8's dimensions with two layers in each stack, one of them sparse, float32, random weights: encoding
  * 1 × 512 tokens, and decoding at batch 1. Limits are measured in the same engine and run, in one thread: SIMD128's
@@ -19,7 +20,13 @@ import { decode_bytes, encode_flop } from '../peers/work.mjs'
 import { PEAK_FLOP, peak_module } from './wasm_peak.mjs'
 import { READ_BYTES, read_module } from './wasm_read.mjs'
 
-const { values: options } = parseArgs({ options: { runs: { type: 'string', default: '5' } } })
+const { values: options } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '5' },
+    engine: { type: 'string', default: '' },
+    only: { type: 'string', default: '' },
+  },
+})
 const RUNS = Number(options.runs)
 const TOKENS = 512
 const CONFIG = {
@@ -43,7 +50,7 @@ const CASES = [
   { artefact: 'threads', threads: 2 },
   { artefact: 'relaxed', threads: 1 },
   { artefact: 'relaxed', threads: 2 },
-]
+].filter(({ artefact, threads }) => options.only === '' || options.only.split(',').includes(`${artefact} ${threads}`))
 
 /** Runs in either engine: text, so that a page can be given it. Milliseconds, the best of the runs. */
 const MEASURE = `async (library, { config, artefact, threads, tokens, runs }) => {
@@ -145,6 +152,7 @@ for (const [name, start] of [
   ['Node', in_node],
   ['Chromium', in_chromium],
 ]) {
+  if (!name.toLowerCase().startsWith(options.engine.toLowerCase())) continue
   const engine = await start()
   const rates = {}
   for (const one of CASES) {

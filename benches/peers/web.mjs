@@ -8,6 +8,7 @@
  *                      process: for others run again with --engine node --threads 2
  *   --tokens 128,512   how many tokens
  *   --engine TEXT      only the engine whose name begins so (node, chromium)
+ *   --add              keep the table's other rows: for runs of one part after another
  *   --no-write         print only
  *
  * PYTHON names an interpreter with torch, transformers 5.18.0, onnx and onnxscript; what is missing is installed into a
@@ -15,7 +16,7 @@
  */
 
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { loadavg } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -31,8 +32,7 @@ const BAR = 1.15
 const MOST_DIFFERENCE = 1e-4
 
 /**
- * base's encoder. The decoder, which is not used, is as small as can be, and so is the vocabulary, which costs no time:
- * headless Chromium holds less than 500 MB in blobs.
+ * base's encoder. The decoder, which is not used, is as small as can be, and so is the vocabulary, which costs no time.
  */
 const CONFIG = {
   vocab_size: 2048,
@@ -55,6 +55,7 @@ const { values: options } = parseArgs({
     threads: { type: 'string', default: '1,2' },
     tokens: { type: 'string', default: '128,512' },
     engine: { type: 'string', default: '' },
+    add: { type: 'boolean', default: false },
     'no-write': { type: 'boolean', default: false },
   },
 })
@@ -205,6 +206,21 @@ const head = [
   'ratio',
   'difference',
 ]
+const file = join(root, 'benches/results/browser_peers.md')
+/** The same engine, form, threads and tokens. */
+const is_same = (a, b) => a.slice(0, 4).every((cell, i) => String(cell) === String(b[i]))
+if (options.add && existsSync(file)) {
+  const kept = readFileSync(file, 'utf8')
+    .split('\n')
+    .filter((line) => /^\| (Node|Chromium) /.test(line))
+  const cells = kept.map((line) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  )
+  rows.unshift(...cells.filter((row) => !rows.some((other) => is_same(row, other))))
+}
 const table = [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
 const flags = process.argv.slice(2)
 const text = `# Ours and onnxruntime-web, a dense T5 encoder of base's dimensions
@@ -220,5 +236,5 @@ which both sides take one turn in an alternating order; the ratio is the peer's 
 where the results differ by less than ${MOST_DIFFERENCE} (relative, in the norm).
 `
 console.log(text)
-if (!options['no-write']) writeFileSync(join(root, 'benches/results/browser_peers.md'), text)
+if (!options['no-write']) writeFileSync(file, text)
 process.exit(0)

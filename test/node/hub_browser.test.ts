@@ -143,6 +143,42 @@ describe('an address', () => {
   })
   afterAll(() => server.close())
 
+  it('is read in parts where it is large and its server gives them', async () => {
+    const size = 500e6
+    let gives_parts = true
+    const large = createServer((request, response) => {
+      const is_part = gives_parts && request.headers.range === 'bytes=0-0'
+      response.writeHead(is_part ? 206 : 200, { 'content-length': is_part ? 1 : size })
+      if (request.method === 'HEAD') response.end()
+      else if (is_part) response.end('x')
+      else response.write('x')
+    })
+    await new Promise<void>((resolve) => large.listen(0, '127.0.0.1', resolve))
+    const address = `http://127.0.0.1:${(large.address() as AddressInfo).port}/`
+    try {
+      const events: ProgressEvent[] = []
+      const repository = await open({ progress_callback: (event) => events.push(event) }, address)
+      expect(await repository.source(FILE)).toMatchObject({ name: FILE, size, address: { url: address + FILE } })
+      expect((await failure(repository.read(FILE))).code).toBe('INVALID_INPUT')
+      // Callbacks are not called more often.
+      await new Promise((resolve) => setTimeout(resolve, 60))
+      repository.loaded?.(50)
+      expect(events.at(-1)).toMatchObject({ status: 'progress', file: FILE, loaded: size / 2, total: size })
+      repository.loaded?.(100)
+      expect(events.at(-1)).toMatchObject({ status: 'done', file: FILE })
+      // Whole, otherwise: here it stalls.
+      const stalls = { code: 'HUB_NETWORK' }
+      const whole = async (options: RepositoryOptions) =>
+        failure((await open({ ...options, timeout_ms: 50, max_retries: 0 }, address)).source(FILE))
+      expect(await whole({ fetch: (input, init) => fetch(input, init) })).toMatchObject(stalls)
+      gives_parts = false
+      expect(await whole({})).toMatchObject(stalls)
+    } finally {
+      large.closeAllConnections()
+      large.close()
+    }
+  })
+
   it('is read like a folder', async () => {
     const repository = await open({}, base)
     expect(await repository.list()).toEqual(['config.json', FILE])

@@ -1,6 +1,6 @@
 /** Serves a folder as a user's server would, and says what Chromium made of a page. */
 
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { extname, join, normalize } from 'node:path'
@@ -21,8 +21,12 @@ export interface Served {
   close(): void
 }
 
-/** Serves the files of a folder with these headers. */
-export async function serve_folder(folder: string, headers: Record<string, string> = {}): Promise<Served> {
+/** Serves the files of a folder with these headers, and parts of them where `has_ranges`. */
+export async function serve_folder(
+  folder: string,
+  headers: Record<string, string> = {},
+  has_ranges = false,
+): Promise<Served> {
   const requests: string[] = []
   const server = createServer((request, response) => {
     const path = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname)
@@ -32,13 +36,32 @@ export async function serve_folder(folder: string, headers: Record<string, strin
       return void response.writeHead(404).end()
     }
     const type = TYPES[extname(file)] ?? 'application/octet-stream'
-    const bytes = readFileSync(file)
-    response.writeHead(200, { 'content-type': type, 'content-length': bytes.length, ...headers })
+    const { size } = statSync(file)
+    const range = /^bytes=(\d+)-(\d+)$/.exec(has_ranges ? (request.headers.range ?? '') : '')
+    const [start, end] = range ? [Number(range[1]), Math.min(Number(range[2]), size - 1)] : [0, size - 1]
+    const bytes = read_part(file, start, end + 1)
+    response.writeHead(range ? 206 : 200, {
+      'content-type': type,
+      'content-length': bytes.length,
+      ...(range && { 'content-range': `bytes ${start}-${end}/${size}` }),
+      ...headers,
+    })
     response.end(request.method === 'HEAD' ? undefined : bytes)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as AddressInfo
   return { url: `http://localhost:${port}/`, requests, close: () => server.close() }
+}
+
+function read_part(file: string, start: number, end: number): Buffer {
+  const bytes = Buffer.allocUnsafe(end - start)
+  const open = openSync(file, 'r')
+  try {
+    for (let at = 0; at < bytes.length; ) at += readSync(open, bytes, at, bytes.length - at, start + at)
+  } finally {
+    closeSync(open)
+  }
+  return bytes
 }
 
 export function start_browser(): Promise<Browser> {

@@ -27,16 +27,27 @@ export interface Reply {
 
 /**
  * A file. The native binding maps `path`; the WASM binding calls `read`, which fills `into` from `offset`
- * synchronously (a worker's file handle, blob slice or buffer) or throws. The facade gives `path`, `blob` or `bytes`;
- * the worker makes `read` from it.
+ * synchronously (a worker's file handle, blob slice, request or buffer) or throws. The facade gives `path`, `blob`,
+ * `address` or `bytes`; the worker makes `read` from it.
  */
 export interface Source {
   name: string
   size: number
   path?: string
   blob?: Blob
+  address?: SourceAddress
   bytes?: Uint8Array
   read?: (offset: number, into: Uint8Array) => void
+}
+
+/** A file on a server that gives it in parts (HTTP range requests). */
+export interface SourceAddress {
+  url: string
+  /** How long a server may be silent. */
+  timeout_ms: number
+  /** How often in a row a request may fail for a passing reason, and the pause before the first retry. */
+  max_retries: number
+  retry_delay_ms: number
 }
 
 export interface WireError {

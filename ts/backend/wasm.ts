@@ -219,6 +219,6 @@ function dead(reason: Error): Error {
 }
 
 /** A source without functions, which cannot be posted. */
-function plain({ name, size, path, blob, bytes }: Source): Source {
-  return { name, size, ...(path !== undefined && { path }), ...(blob && { blob }), ...(bytes && { bytes }) }
+function plain({ read, ...source }: Source): Source {
+  return source
 }

@@ -2,6 +2,7 @@
 
 import type { Source } from './contract.js'
 import type { WasmOrigin } from './wasm_protocol.js'
+import { open_ranges } from './wasm_ranges.js'
 import type { OpenSource } from './wasm_serve.js'
 
 /** There in workers only. */
@@ -33,7 +34,8 @@ export async function compile_in_browser({
 /** What is read comes through an array of its own, which is kept small. */
 const READ_BYTES = 2 ** 20
 
-export function open_in_browser({ name, blob }: Source): OpenSource {
+export function open_in_browser({ name, size, blob, address }: Source): OpenSource {
+  if (address !== undefined) return open_ranges(name, size, address)
   if (blob === undefined) throw new Error('it has no blob to read from')
   if (typeof FileReaderSync === 'undefined') throw new Error(`${name} can be read in workers only`)
   const reader = new FileReaderSync()

@@ -11,7 +11,12 @@ export function local_port(): WorkerPort {
   let handle: ReturnType<typeof start> | undefined = start()
   return {
     post(message) {
-      void readable(message).then((ready) => handle?.(ready))
+      readable(message).then(
+        (ready) => handle?.(ready),
+        (error) => {
+          if (message.type === 'call') tell?.({ type: 'error', id: message.id, message: unreadable(error) })
+        },
+      )
     },
     listen(on_message) {
       tell = on_message
@@ -24,10 +29,24 @@ export function local_port(): WorkerPort {
   }
 }
 
-/** A page cannot read blobs synchronously: there their bytes are held in memory while they are read. */
+/** A page can read neither blobs nor addresses synchronously: there their bytes are held in memory while they are read. */
 async function readable(message: ToWorker): Promise<ToWorker> {
   if (message.type !== 'call' || message.sources.length === 0 || 'FileReaderSync' in globalThis) return message
-  const with_bytes = async (source: Source): Promise<Source> =>
-    source.blob === undefined ? source : { ...source, bytes: new Uint8Array(await source.blob.arrayBuffer()) }
+  const with_bytes = async (source: Source): Promise<Source> => {
+    const whole = source.blob ?? (source.address && (await fetched(source.address.url)))
+    return whole ? { ...source, bytes: new Uint8Array(await whole.arrayBuffer()) } : source
+  }
   return { ...message, sources: await Promise.all(message.sources.map(with_bytes)) }
+}
+
+async function fetched(url: string): Promise<Response> {
+  const response = await fetch(url)
+  if (!response.ok) throw new Error(`${url} answered HTTP ${response.status}`)
+  return response
+}
+
+/** As an operation fails. */
+function unreadable(error: unknown): string {
+  const reason = error instanceof Error ? error.message : String(error)
+  return JSON.stringify({ code: 'FILE_READ', message: `The file could not be read: ${reason}.` })
 }

@@ -48,6 +48,8 @@ export interface Repository {
   source(file: string): Promise<Source | null>
   /** Downloads several files at once, so that total progress is known from the start. Absent ones are passed over. */
   prefetch(files: readonly string[]): Promise<void>
+  /** Told by whoever loads weights how many per cent are in memory: files that are read meanwhile have come as far. */
+  loaded?(percent: number): void
   /** The error to throw where `file` is needed and absent: it says where it was looked for and what is there. */
   absent(file: string): Promise<SwitchTransformersError>
   /** Closes open files. Sources of this repository cannot be read afterwards. */

@@ -64,8 +64,8 @@ const OPTION_NAMES: ReadonlySet<string> = new Set<keyof PretrainedOptions>([
   'variant',
 ])
 
-/** Bytes of weights loaded between two looks at the signal. */
-const STEP_BYTES = 32 * 2 ** 20
+/** Bytes of weights loaded between two looks at the signal, which may come from a server meanwhile. */
+const STEP_BYTES = 4 * 2 ** 20
 
 /** What loading and initialising ask of the engine alike. */
 export function engine_options(architecture: Architecture, options: ModelOptions) {
@@ -102,6 +102,7 @@ export async function load_model(
     throw_if_aborted(signal)
     const report = (loaded: number, total: number) => {
       const progress = total > 0 ? (loaded / total) * 100 : 100
+      repository.loaded?.(progress)
       progress_callback?.({ status: 'load', name: repository.name, progress, loaded, total })
     }
     const model = await load_weights(

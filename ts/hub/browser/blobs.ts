@@ -76,7 +76,12 @@ export class BlobSink implements Sink {
 
 /** Until then a blob's bytes are in the page's memory: reading waits for all of them to have left. */
 async function settled(blob: Blob): Promise<void> {
-  await blob.slice(blob.size - 1).arrayBuffer()
+  try {
+    await blob.slice(blob.size - 1).arrayBuffer()
+  } catch (cause) {
+    const advice = 'Serve files of this size with HTTP range requests.'
+    throw new FileError('FILE_READ', `The browser has no room for what has been downloaded. ${advice}`, { cause })
+  }
 }
 
 /**
