@@ -3,7 +3,7 @@
 import { loadavg } from 'node:os'
 import { model_files } from './models.mjs'
 import { can_do, compiles, start_side } from './sides.mjs'
-import { compiled_case, time_case } from './timing.mjs'
+import { compiled_case, MOST_FOREIGN, time_case } from './timing.mjs'
 import { in_turn } from './turn.mjs'
 import { compiled_agrees, distance, show_distance, verify } from './verify.mjs'
 
@@ -51,9 +51,14 @@ export async function compare({ name, model, dtype, peers, cases, python, env, f
       return checked
     }
     const result = { comparison: name, model, dtype, item, config: files.config, versions, load: loadavg()[0] }
-    const time = (checked, compiled, holds) => {
+    const time = async (checked, compiled, holds) => {
       const timed = ['ours', ...plain.filter((side) => !checked.differs.includes(side)), ...compiled]
-      return time_case(of_sides(timed), item, checked.seed, { ...settings, holds })
+      const once = () => time_case(of_sides(timed), item, checked.seed, { ...settings, holds })
+      const times = await once()
+      if (options.turn === undefined || !(times.foreign > MOST_FOREIGN)) return times
+      say(`${label}: others used ${(100 * times.foreign).toFixed(0)} % of the machine: once more`)
+      const again = await once()
+      return again.foreign < times.foreign ? again : times
     }
     const compiled = able(item).filter(compiles)
     let checked
@@ -67,7 +72,8 @@ export async function compare({ name, model, dtype, peers, cases, python, env, f
       const ready = result.compile.ready ? ['compiled'] : []
       result.times = await in_turn(options.turn, everyone, (holds) => time(checked, ready, holds))
     }
-    if (result.times) say(`${label}: ${JSON.stringify(result.times.medians)}`)
+    if (result.times)
+      say(`${label}: ${JSON.stringify(result.times.medians)}, others ${result.times.foreign?.toFixed(3)}`)
     const { seed, ours, peers: others, differs, note } = checked
     store.put(key_of(name, dtype, item), { ...result, checked: { seed, ours, peers: others, differs, note } })
   }

@@ -7,6 +7,7 @@ import { key_of } from './compare.mjs'
 import { COMPARISONS, fraction_bar, ratio_bar } from './comparisons.mjs'
 import { describe_machine, root } from './environment.mjs'
 import { share_of_limit } from './limits.mjs'
+import { MOST_FOREIGN } from './timing.mjs'
 import { show_distance } from './verify.mjs'
 
 const TITLES = {
@@ -54,13 +55,15 @@ function fastest_cell(result) {
   return with_bar(`${ratio.toFixed(2)} ×`, ratio, ratio_bar('transformers', result.dtype, result.item.name))
 }
 
-function difference_cell({ checked, compile }) {
+function difference_cell({ checked, compile, times }) {
   const { ours, peers, note } = checked
   const parts = [show_distance(ours)]
   for (const [name, distance] of Object.entries({ ...peers, compiled: compile?.distance })) {
     // A reference does not differ from itself.
     if (distance && !(distance.error === 0)) parts.push(`${name}: ${show_distance(distance)}`)
   }
+  if (times?.foreign > MOST_FOREIGN)
+    parts.push(`disturbed: others used ${(100 * times.foreign).toFixed(0)} % of the machine`)
   return [...parts, note].filter(Boolean).join('; ')
 }
 

@@ -1,10 +1,13 @@
 /** Turns of all sides, one after another in every round, and their medians. */
 
+import { cpus } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
 import { median } from './statistics.mjs'
 
-/** Between turns, so that one side's threads have gone to sleep before the other's start. */
-const PAUSE_MS = 100
+/** Between turns, so that one side's threads have gone to sleep before the other's start: OpenMP's spin for 200 ms. */
+const PAUSE_MS = 300
+/** What part of the machine others may use while a case is timed on a machine that is said to be quiet. */
+export const MOST_FOREIGN = 0.1
 
 async function turn(worker, request, clock) {
   await pause(PAUSE_MS)
@@ -13,10 +16,24 @@ async function turn(worker, request, clock) {
   return reply[clock]
 }
 
+/** Milliseconds that all processors together were busy. */
+const busy_ms = () => cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0)
+
+/** Reads which part of the machine others have used since. */
+function foreign_clock(workers) {
+  const own_ms = () => workers.reduce((sum, worker) => sum + worker.processor_ms(), 0)
+  const [start, busy, own] = [performance.now(), busy_ms(), own_ms()]
+  return () => {
+    const foreign = busy_ms() - busy - (own_ms() - own)
+    return Number.isNaN(foreign) ? undefined : foreign / (performance.now() - start) / cpus().length
+  }
+}
+
 /**
  * Times a case: `{ medians, ratios, rounds }`, milliseconds by side, and by peer the median over the rounds of its time
  * divided by ours. For a generation also `step`: milliseconds of one decoding step by side, from the difference to a
- * generation of one token. `clock` is `ms`, time that passed, or `cpu`, processor time. `holds` throws when the figures would
+ * generation of one token. `foreign` is the part of the machine that none of the sides used and that was not idle (where the
+ * system tells). `clock` is `ms`, time that passed, or `cpu`, processor time. `holds` throws when the figures would
  * no longer count.
  */
 export async function time_case(sides, item, seed, { runs, clock, holds = () => {} }) {
@@ -27,6 +44,7 @@ export async function time_case(sides, item, seed, { runs, clock, holds = () => 
     await worker.ask(request)
     if (one) await worker.ask(one)
   }
+  const read_foreign = foreign_clock(Object.values(sides))
   for (let round = 0; round < runs; round++) {
     const names = Object.keys(sides)
     if (round % 2 === 1) names.reverse()
@@ -43,6 +61,7 @@ export async function time_case(sides, item, seed, { runs, clock, holds = () => 
   const names = Object.keys(sides)
   return {
     rounds,
+    foreign: read_foreign(),
     medians: Object.fromEntries(names.map((name) => [name, over((times) => times[name].ms)])),
     ratios: Object.fromEntries(
       names.filter((name) => name !== 'ours').map((name) => [name, over((times) => times[name].ms / times.ours.ms)]),

@@ -19,7 +19,7 @@ import { relative_error } from './statistics.mjs'
 const TOLERANCE = 1e-4
 const SEEDS = [1, 2, 3, 4, 5]
 /** Relative errors of encoder states that rounding may come to. In a sparse model it sends some tokens to other experts. */
-const ROUNDED = { dense: { int8: 0.05 }, 'base-8': { int8: 0.3, int4: 0.8 } }
+const ROUNDED = { dense: { int8: 0.05 }, 'base-8': { int8: 0.4, int4: 0.8 } }
 /** What a compiled mode's states may differ by in float32, where near-ties fall the other way. */
 const COMPILED = 0.05
 
