@@ -11,7 +11,7 @@
  *                              work on the machine hardly changes (transformers only)
  *   --turn COMMAND             on a shared machine: a program that runs another one while the machine is quiet; all
  *                              that is timed is timed in such turns, a case or a measurement of limits each (turn.mjs)
- *   --no-compile               leave torch.compile out
+ *   --without compiled,candle  leave peers out
  *   --compile-limit S          give a compiled case up after that many seconds of warming up (default 600)
  *   --merge                    keep what earlier runs of the same name measured, where this one does not measure it
  *   --report                   measure nothing, print what was measured
@@ -42,7 +42,7 @@ const { values: options } = parseArgs({
     'cpu-time': { type: 'boolean', default: false },
     turn: { type: 'string' },
     runs: { type: 'string', default: '5' },
-    'no-compile': { type: 'boolean', default: false },
+    without: { type: 'string', default: '' },
     'compile-limit': { type: 'string', default: '600' },
     merge: { type: 'boolean', default: false },
     report: { type: 'boolean', default: false },
@@ -72,7 +72,7 @@ if (!options.report) {
   await measure_limits('limits before')
   for (const comparison of COMPARISONS.filter(({ name }) => listed(options.compare, name))) {
     for (const dtype of comparison.dtypes.filter((name) => listed(options.dtype, name))) {
-      const peers = comparison.peers.filter((name) => name !== 'compiled' || !options['no-compile'])
+      const peers = comparison.peers.filter((name) => !options.without.split(',').includes(name))
       await compare({ ...comparison, peers, dtype, cases, python, env, folder, options, store })
     }
   }

@@ -7,6 +7,9 @@ import { compiled_case, MOST_FOREIGN, time_case } from './timing.mjs'
 import { in_turn } from './turn.mjs'
 import { compiled_agrees, distance, show_distance, verify } from './verify.mjs'
 
+/** How often a case is timed on a machine that others turn out to use. */
+const MOST_TURNS = 4
+
 const say = (text) => console.error(text)
 
 export const key_of = (comparison, dtype, item) => `${comparison}, ${dtype}, ${item.name}`
@@ -51,14 +54,9 @@ export async function compare({ name, model, dtype, peers, cases, python, env, f
       return checked
     }
     const result = { comparison: name, model, dtype, item, config: files.config, versions, load: loadavg()[0] }
-    const time = async (checked, compiled, holds) => {
+    const time = (checked, compiled, holds) => {
       const timed = ['ours', ...plain.filter((side) => !checked.differs.includes(side)), ...compiled]
-      const once = () => time_case(of_sides(timed), item, checked.seed, { ...settings, holds })
-      const times = await once()
-      if (options.turn === undefined || !(times.foreign > MOST_FOREIGN)) return times
-      say(`${label}: others used ${(100 * times.foreign).toFixed(0)} % of the machine: once more`)
-      const again = await once()
-      return again.foreign < times.foreign ? again : times
+      return time_case(of_sides(timed), item, checked.seed, { ...settings, holds })
     }
     const compiled = able(item).filter(compiles)
     let checked
@@ -66,11 +64,18 @@ export async function compare({ name, model, dtype, peers, cases, python, env, f
       checked = await check()
       if (checked.seed !== undefined && compiled.length === 0) result.times = await time(checked, [], holds)
     })
+    const ready = []
     if (checked.seed !== undefined && compiled.length > 0) {
       // Compiling takes minutes: not in a turn.
       result.compile = await prepare_compiled(sides.compiled, item, checked, dtype, Number(options['compile-limit']))
-      const ready = result.compile.ready ? ['compiled'] : []
-      result.times = await in_turn(options.turn, everyone, (holds) => time(checked, ready, holds))
+      if (result.compile.ready) ready.push('compiled')
+    }
+    const disturbed = () => options.turn !== undefined && result.times?.foreign > MOST_FOREIGN
+    for (let turn = 0; checked.seed !== undefined && turn < MOST_TURNS && (!result.times || disturbed()); turn++) {
+      if (disturbed())
+        say(`${label}: others used ${(100 * result.times.foreign).toFixed(0)} % of the machine: once more`)
+      const times = await in_turn(options.turn, everyone, (holds) => time(checked, ready, holds))
+      if (!(times.foreign >= result.times?.foreign)) result.times = times
     }
     if (result.times)
       say(`${label}: ${JSON.stringify(result.times.medians)}, others ${result.times.foreign?.toFixed(3)}`)
