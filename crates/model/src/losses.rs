@@ -66,13 +66,14 @@ pub fn router_losses(router_logits: &[Tensor], batch: usize, sparse_step: usize)
         let len = tokens / batch;
         tokens_per_row += len;
         let values = logits.flatten_all()?.to_vec1::<f32>()?;
+        let mut p = vec![0f64; e];
         for (token, row) in values.chunks_exact(e).enumerate() {
             let group = token / len.max(1) * e;
-            let log_z = log_sum_exp(row);
+            let log_z = softmax(row, &mut p);
             z_sum += log_z * log_z;
             let mut best = 0;
             for (i, logit) in row.iter().enumerate() {
-                probability[group + i] += (f64::from(*logit) - log_z).exp();
+                probability[group + i] += p[i];
                 if *logit > row[best] {
                     best = i;
                 }
@@ -130,20 +131,33 @@ pub fn router_loss_gradients(
         .map(|((tokens, _), values)| {
             let len = (tokens / batch).max(1);
             let mut gradient = Vec::with_capacity(values.len());
+            let mut p = vec![0f64; experts];
             for (token, row) in values.chunks_exact(experts).enumerate() {
                 let share = &chosen[token / len * experts..][..experts];
-                let log_z = log_sum_exp(row);
-                let p = |logit: f32| (f64::from(logit) - log_z).exp();
-                let mean: f64 = row.iter().zip(share).map(|(logit, share)| p(*logit) * share).sum();
-                gradient.extend(
-                    row.iter()
-                        .zip(share)
-                        .map(|(logit, share)| (p(*logit) * (z_each * log_z + aux_each * (share - mean))) as f32),
-                );
+                let log_z = softmax(row, &mut p);
+                let mean: f64 = p.iter().zip(share).map(|(p, share)| p * share).sum();
+                let each = p.iter().zip(share);
+                gradient.extend(each.map(|(p, share)| (p * (z_each * log_z + aux_each * (share - mean))) as f32));
             }
             gradient
         })
         .collect())
+}
+
+/// Writes the softmax of a row to `p`, and returns the logarithm of its sum of exponentials.
+fn softmax(row: &[f32], p: &mut [f64]) -> f64 {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0f64;
+    for (p, logit) in p.iter_mut().zip(row) {
+        *p = (f64::from(*logit) - f64::from(max)).exp();
+        sum += *p;
+    }
+    p.iter_mut().for_each(|p| *p /= sum);
+    match max.is_finite() {
+        true => f64::from(max) + sum.ln(),
+        // Infinite logits have an infinite loss.
+        false => f64::from(max),
+    }
 }
 
 fn log_sum_exp(row: &[f32]) -> f64 {

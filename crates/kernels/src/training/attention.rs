@@ -1,10 +1,9 @@
 //! Attention in training: dropout on the probabilities, and each query's log-sum-exp kept for the way back.
 
 use super::dropout::Dropout;
-use super::product::{dots, outer, Outer};
+use super::product::{dots, outer, Dots, Outer};
 use crate::attention::AttentionRow;
 use crate::error::{expect_len, product, KernelError};
-use crate::gemm::Tile;
 use crate::math;
 use crate::parallel::{self, Disjoint};
 use crate::scratch;
@@ -50,14 +49,24 @@ pub fn attention_train(
     let scores = scores_of(rows)?;
     let failure = Mutex::new(Ok(()));
     parallel::for_each_range(rows.len() * heads, GRAIN.div_ceil(work.max(1)), |range| {
-        match scratch::take("attention scores", scores) {
-            Ok(mut buffer) => {
+        let buffers = scratch::take("attention scores", scores)
+            .and_then(|scores| Ok((scores, scratch::take("a mask", hidden_of(rows))?)));
+        match buffers {
+            Ok((mut buffer, mut hidden)) => {
                 for task in range {
                     let (index, head) = (task / heads, task % heads);
                     let row = &rows[index];
                     let scores = Scores { row, head, head_dim, width, dropout, first: numbers[index] };
                     let lse = lse[index].as_ptr().wrapping_add(head * row.q_len);
-                    simd::run(Forward { scores, buffer: &mut buffer, out: out[index].as_ptr(), lse });
+                    let next = rows.get(index + 1).map(|row| [row.q, row.k, row.v]);
+                    simd::run(Ahead { values: next.unwrap_or_default(), part: head, parts: heads });
+                    simd::run(Forward {
+                        scores,
+                        buffer: &mut buffer,
+                        hidden: &mut hidden,
+                        out: out[index].as_ptr(),
+                        lse,
+                    });
                 }
             }
             Err(error) => *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Err(error),
@@ -85,10 +94,41 @@ pub(super) fn scores_of(rows: &[AttentionRow<'_>]) -> Result<usize, KernelError>
     product("attention scores", queries, line_of(longest))
 }
 
+/// Elements of a mask of any row.
+pub(super) fn hidden_of(rows: &[AttentionRow<'_>]) -> usize {
+    line_of(rows.iter().filter(|row| row.mask.is_some()).map(|row| row.kv_len).max().unwrap_or(0))
+}
+
 /// Elements from one query's scores to the next one's.
 #[inline(always)]
 pub(super) fn line_of(keys: usize) -> usize {
     keys.next_multiple_of(LANES)
+}
+
+/// Asks for what comes next: heads lie apart in memory, in lines so short that the processor does not do it by itself.
+pub(super) struct Ahead<'a, const N: usize> {
+    pub values: [&'a [f32]; N],
+    /// Which part of the values, so that they are asked for bit by bit.
+    pub part: usize,
+    pub parts: usize,
+}
+
+/// Longer rows would drive what is being read out of the cache.
+const MAX_AHEAD: usize = 8 * 1024;
+
+impl<const N: usize> Op for Ahead<'_, N> {
+    type Out = ();
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { values, part, parts } = self;
+        for values in values.iter().filter(|values| values.len() <= MAX_AHEAD) {
+            let range = values.len() * part / parts..values.len() * (part + 1) / parts;
+            for line in values[range].chunks(16) {
+                // SAFETY: asking for memory has no effect but on the time that reading takes.
+                unsafe { S::prefetch(line.as_ptr()) };
+            }
+        }
+    }
 }
 
 /// One head of a row.
@@ -114,7 +154,7 @@ impl Scores<'_> {
         let column = self.head * self.head_dim;
         // SAFETY: the caller's promise.
         unsafe {
-            let tile = Tile {
+            let tile = Dots {
                 x: x.as_ptr().add(queries.start * self.width + column),
                 x_stride: self.width,
                 w: y.as_ptr().add(column),
@@ -122,8 +162,6 @@ impl Scores<'_> {
                 len: self.head_dim,
                 y: to.as_mut_ptr(),
                 y_stride: line_of(self.row.kv_len),
-                add: false,
-                ahead: 0,
             };
             dots(tile, queries.len(), keys);
         }
@@ -142,16 +180,37 @@ impl Scores<'_> {
         self.row.mask.map_or(0, |mask| mask.iter().position(|&m| m != 0).unwrap_or(self.row.kv_len))
     }
 
-    /// Adds bias and mask to the scores of a query's visible keys.
+    /// The row's mask, a line of numbers of which those that are not 0 hide a key; empty without a mask.
     #[inline(always)]
-    pub fn mask<S: Simd>(&self, query: usize, scores: &mut [f32]) {
+    pub fn hidden<'b>(&self, room: &'b mut [f32]) -> &'b [f32] {
+        let Some(mask) = self.row.mask else { return &[] };
+        let line = &mut room[..line_of(mask.len())];
+        line.fill(0.0);
+        for (hidden, mask) in line.iter_mut().zip(mask) {
+            *hidden = if *mask == 0 { 1.0 } else { 0.0 };
+        }
+        line
+    }
+
+    /// Adds the bias to a query's line of scores, and hides what is masked or lies past its `visible` keys. A line is whole
+    /// vectors, so that nothing here works on a part of one that is then read as a whole.
+    #[inline(always)]
+    pub fn mask<S: Simd>(&self, query: usize, visible: usize, hidden: &[f32], line: &mut [f32]) {
         if let Some(bias) = &self.row.bias {
             let start = self.head * bias.span + bias.zero - (bias.q_start + query);
-            add_to::<S>(scores, &bias.values[start..]);
+            let bias = &bias.values[start..];
+            let len = if bias.len() >= line.len() { line.len() } else { visible };
+            add_to::<S>(&mut line[..len], bias);
         }
-        if let Some(mask) = self.row.mask {
-            for (score, &mask) in scores.iter_mut().zip(mask) {
-                *score = if mask == 0 { f32::NEG_INFINITY } else { *score };
+        for (i, chunk) in line.chunks_exact_mut(LANES).enumerate() {
+            let left = visible.saturating_sub(i * LANES).min(LANES) as u32;
+            for (lane, x) in chunk.iter_mut().enumerate() {
+                *x = if (lane as u32) < left { *x } else { f32::NEG_INFINITY };
+            }
+        }
+        for (chunk, hidden) in line.chunks_exact_mut(LANES).zip(hidden.chunks_exact(LANES)) {
+            for (x, hidden) in chunk.iter_mut().zip(hidden) {
+                *x = if *hidden == 0.0 { *x } else { f32::NEG_INFINITY };
             }
         }
     }
@@ -167,6 +226,8 @@ impl Scores<'_> {
 struct Forward<'a> {
     scores: Scores<'a>,
     buffer: &'a mut [f32],
+    /// Room for the mask.
+    hidden: &'a mut [f32],
     /// The row's output; this head is written only.
     out: *mut f32,
     /// The head's.
@@ -177,10 +238,11 @@ impl Op for Forward<'_> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { scores, buffer, out, lse } = self;
+        let Self { scores, buffer, hidden, out, lse } = self;
         let Scores { row, head, head_dim, width, dropout, .. } = scores;
         let (keys, column) = (row.kv_len, head * head_dim);
         let first_allowed = scores.first_allowed();
+        let hidden = scores.hidden(hidden);
         for start in (0..row.q_len).step_by(TILE_QUERIES) {
             let queries = start..(start + TILE_QUERIES).min(row.q_len);
             // SAFETY: lengths were checked, and no other task writes this head's output.
@@ -193,30 +255,47 @@ impl Op for Forward<'_> {
                     continue;
                 }
                 scores.dots(row.q, &queries, row.k, row.visible(queries.end - 1), buffer);
+                // Step by step over all queries: each step of one query waits for the one before, that of another does not.
+                let line = line_of(keys);
                 let mut used = 0;
-                for (query, p) in queries.clone().zip(buffer.chunks_exact_mut(line_of(keys))) {
-                    let sum = match scores.seen(query, first_allowed) {
-                        Some(visible) => {
-                            used = used.max(visible);
-                            let (now, later) = p.split_at_mut(visible);
-                            scores.mask::<S>(query, now);
-                            later.fill(f32::NEG_INFINITY);
-                            softmax::<S>(p)
-                        }
+                for (query, p) in queries.clone().zip(buffer.chunks_exact_mut(line)) {
+                    let seen = scores.seen(query, first_allowed);
+                    used = used.max(seen.unwrap_or(keys));
+                    match seen {
+                        Some(visible) => scores.mask::<S>(query, visible, hidden, p),
                         None => {
-                            used = keys;
-                            p.fill(1.0 / keys as f32);
-                            (keys as f32).ln()
+                            // All keys alike.
+                            p[..keys].fill(0.0);
+                            p[keys..].fill(f32::NEG_INFINITY);
                         }
-                    };
-                    *lse.add(query) = sum;
-                    if !dropout.is_none() {
+                    }
+                }
+                let mut largest_of = [0f32; TILE_QUERIES];
+                for (max, p) in largest_of.iter_mut().zip(buffer[..queries.len() * line].chunks_exact(line)) {
+                    *max = largest(p);
+                }
+                let mut sums = [1f32; TILE_QUERIES];
+                let lines = buffer[..queries.len() * line].chunks_exact_mut(line);
+                for ((p, max), sum) in lines.zip(&largest_of).zip(&mut sums) {
+                    *sum = exponentials::<S>(p, *max);
+                }
+                for (p, sum) in buffer.chunks_exact_mut(line).zip(&sums[..queries.len()]) {
+                    let scale = 1.0 / sum;
+                    for chunk in p.chunks_exact_mut(LANES) {
+                        chunk.iter_mut().for_each(|x| *x *= scale);
+                    }
+                }
+                for ((query, max), sum) in queries.clone().zip(&largest_of).zip(&sums) {
+                    *lse.add(query) = max + sum.ln();
+                }
+                if !dropout.is_none() {
+                    for (query, p) in queries.clone().zip(buffer.chunks_exact_mut(line)) {
                         dropout.apply_inline(scores.number(query), &mut p[..keys]);
                     }
                 }
                 let product = Outer {
                     a: buffer.as_ptr(),
-                    a_row: line_of(keys),
+                    a_row: line,
                     a_step: 1,
                     b: row.v.as_ptr().add(column),
                     b_stride: width,
@@ -234,23 +313,17 @@ impl Op for Forward<'_> {
 /// Partial results per row; their number is part of the numerical definition.
 pub(super) const LANES: usize = 16;
 
-/// Softmax in place of whole vectors of scores; returns the log-sum-exp.
+/// Replaces a line of scores by the exponentials of their distances to the largest, and returns their sum.
 #[inline(always)]
-fn softmax<S: Simd>(row: &mut [f32]) -> f32 {
-    let max = largest(row);
+fn exponentials<S: Simd>(line: &mut [f32], max: f32) -> f32 {
     let mut lanes = [0f32; LANES];
-    for chunk in row.chunks_exact_mut(LANES) {
+    for chunk in line.chunks_exact_mut(LANES) {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
             *x = math::exp::<S>(*x - max);
             *lane += *x;
         }
     }
-    let sum = sum(lanes);
-    let scale = 1.0 / sum;
-    for x in row {
-        *x *= scale;
-    }
-    max + sum.ln()
+    sum(lanes)
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! The way back through attention: probabilities are computed again from the log-sum-exp, a few queries at a time.
 
-use super::attention::{add_to, first_numbers, line_of, scores_of, sum, Scores, LANES, TILE_QUERIES};
+use super::attention::{add_to, first_numbers, hidden_of, line_of, scores_of, sum, Ahead, Scores, LANES, TILE_QUERIES};
 use super::dropout::Dropout;
 use super::product::{outer, Outer};
 use crate::attention::AttentionRow;
@@ -77,8 +77,9 @@ pub fn attention_backward(
         parallel::for_each_task(parts * heads / together, |task| {
             let (part, first) = (task * together / heads, task * together % heads);
             let buffers = scratch::take("attention scores", scores)
-                .and_then(|p| Ok((p, scratch::take("attention scores' gradients", scores)?)));
-            let (mut p, mut ds) = match buffers {
+                .and_then(|p| Ok((p, scratch::take("attention scores' gradients", scores)?)))
+                .and_then(|(p, ds)| Ok((p, ds, scratch::take("a mask", hidden_of(rows))?)));
+            let (mut p, mut ds, mut hidden) = match buffers {
                 Ok(buffers) => buffers,
                 Err(error) => return *failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Err(error),
             };
@@ -90,6 +91,7 @@ pub fn attention_backward(
                     scores: Scores { row, head, head_dim, width, dropout, first: numbers[index] },
                     p: &mut p,
                     ds: &mut ds,
+                    hidden: &mut hidden,
                     out: out[index],
                     lse: &lse[index][head * row.q_len..(head + 1) * row.q_len],
                     dout: dout[index],
@@ -99,6 +101,10 @@ pub fn attention_backward(
                     // SAFETY: each part of a head has its own sums.
                     dbias: unsafe { sums.slice(place..place + span) },
                 };
+                if let Some(next) = rows.get(index + 1) {
+                    let values = [next.q, next.k, next.v, out[index + 1], dout[index + 1]];
+                    simd::run(Ahead { values, part: head, parts: heads });
+                }
                 simd::run(back);
             }
         });
@@ -130,6 +136,8 @@ struct Backward<'a> {
     scores: Scores<'a>,
     p: &'a mut [f32],
     ds: &'a mut [f32],
+    /// Room for the mask.
+    hidden: &'a mut [f32],
     out: &'a [f32],
     /// The head's.
     lse: &'a [f32],
@@ -146,10 +154,11 @@ impl Op for Backward<'_> {
     type Out = ();
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Self { scores, p: p_tile, ds: ds_tile, out, lse, dout, dq, dk, dv, dbias } = self;
+        let Self { scores, p: p_tile, ds: ds_tile, hidden, out, lse, dout, dq, dk, dv, dbias } = self;
         let Scores { row, head, head_dim, width, dropout, .. } = scores;
         let (keys, column) = (row.kv_len, head * head_dim);
         let first_allowed = scores.first_allowed();
+        let hidden = scores.hidden(hidden);
         // SAFETY (all): lengths were checked, and no other task writes this head's gradients.
         unsafe {
             for key in 0..keys {
@@ -173,42 +182,55 @@ impl Op for Backward<'_> {
                 scores.dots(row.q, &queries, row.k, visible, p_tile);
                 scores.dots(dout, &queries, row.v, used, ds_tile);
             }
+            // Step by step over all queries, as on the way there. In whole vectors, in which what lies past the keys has no
+            // probability and no gradient.
             let line = line_of(keys);
-            let lines = p_tile.chunks_exact_mut(line).zip(ds_tile.chunks_exact_mut(line));
-            for (query, (p, ds)) in queries.clone().zip(lines) {
-                // Whole vectors, in which what lies past the keys has no probability and no gradient.
-                ds[used..].fill(0.0);
-                match scores.seen(query, first_allowed) {
-                    Some(visible) => {
-                        let (now, later) = p.split_at_mut(visible);
-                        scores.mask::<S>(query, now);
-                        later.fill(f32::NEG_INFINITY);
-                        let lse = lse[query];
-                        for chunk in p.chunks_exact_mut(LANES) {
-                            for x in chunk {
-                                *x = math::exp::<S>(*x - lse);
-                            }
-                        }
+            for (query, p) in queries.clone().zip(p_tile.chunks_exact_mut(line)) {
+                if let Some(visible) = scores.seen(query, first_allowed) {
+                    scores.mask::<S>(query, visible, hidden, p);
+                }
+            }
+            for (query, p) in queries.clone().zip(p_tile.chunks_exact_mut(line)) {
+                let lse = lse[query];
+                for chunk in p.chunks_exact_mut(LANES) {
+                    for x in chunk {
+                        *x = math::exp::<S>(*x - lse);
                     }
-                    None => {
+                }
+            }
+            if lonely {
+                for (query, p) in queries.clone().zip(p_tile.chunks_exact_mut(line)) {
+                    if scores.seen(query, first_allowed).is_none() {
+                        p.fill(0.0);
                         p[..used].fill(1.0 / keys as f32);
-                        p[used..].fill(0.0);
                     }
                 }
+            }
+            let mut deltas = [0f32; TILE_QUERIES];
+            for (query, delta) in queries.clone().zip(&mut deltas) {
                 let at = query * width + column..query * width + column + head_dim;
-                let delta = dot::<S>(&out[at.clone()], &dout[at]);
-                let number = scores.number(query);
-                if !dropout.is_none() {
-                    dropout.apply_inline(number, &mut ds[..used]);
+                *delta = dot::<S>(&out[at.clone()], &dout[at]);
+            }
+            if !dropout.is_none() {
+                for (query, ds) in queries.clone().zip(ds_tile.chunks_exact_mut(line)) {
+                    dropout.apply_inline(scores.number(query), &mut ds[..used]);
                 }
-                for (ds, p) in ds.chunks_exact_mut(LANES).zip(p.chunks_exact(LANES)) {
-                    for (ds, p) in ds.iter_mut().zip(p) {
-                        *ds = p * (*ds - delta);
+            }
+            let lines = p_tile.chunks_exact(line).zip(ds_tile.chunks_exact_mut(line));
+            for ((p, ds), delta) in lines.zip(&deltas[..queries.len()]) {
+                for (i, (ds, p)) in ds.chunks_exact_mut(LANES).zip(p.chunks_exact(LANES)).enumerate() {
+                    let left = used.saturating_sub(i * LANES).min(LANES) as u32;
+                    for (lane, (ds, p)) in ds.iter_mut().zip(p).enumerate() {
+                        *ds = if (lane as u32) < left { p * (*ds - delta) } else { 0.0 };
                     }
                 }
-                if !dropout.is_none() {
-                    dropout.apply_inline(number, &mut p[..used]);
+            }
+            if !dropout.is_none() {
+                for (query, p) in queries.clone().zip(p_tile.chunks_exact_mut(line)) {
+                    dropout.apply_inline(scores.number(query), &mut p[..used]);
                 }
+            }
+            for (query, ds) in queries.clone().zip(ds_tile.chunks_exact(line)) {
                 add_by_distance::<S>(&scores, query, &ds[..used], dbias);
             }
             // SAFETY: as above.

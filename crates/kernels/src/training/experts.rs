@@ -14,6 +14,7 @@ use crate::parallel::{self, Disjoint};
 use crate::precision::Precision;
 use crate::route::Routes;
 use crate::scratch;
+use crate::simd::{self, Op, Simd};
 use std::sync::Mutex;
 
 /// As [`super::FeedForwardSink`], with the number of the expert first; called from several threads.
@@ -153,9 +154,8 @@ fn apply_gates(
                 let inside = inside.slice(row * d_ff..(row + 1) * d_ff);
                 (to.slice(row..row + 1), inside, own_dy.slice(row * d..(row + 1) * d))
             };
-            to[0] = dot(inside, &activated[row * d_ff..(row + 1) * d_ff]);
-            inside.iter_mut().for_each(|x| *x *= weight);
-            own_dy.iter_mut().for_each(|x| *x *= weight);
+            let activated = &activated[row * d_ff..(row + 1) * d_ff];
+            to[0] = simd::run(Gate { weight, activated, inside, own_dy });
         }
     });
     for (gradient, &(_, token)) in gradients.iter().zip(tokens) {
@@ -262,7 +262,27 @@ pub fn experts_backward<'a>(
     })
 }
 
+/// One token of [`apply_gates`]; gives the gradient of its gate.
+struct Gate<'a> {
+    weight: f32,
+    activated: &'a [f32],
+    inside: &'a mut [f32],
+    own_dy: &'a mut [f32],
+}
+
+impl Op for Gate<'_> {
+    type Out = f32;
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> f32 {
+        let gradient = dot(self.inside, self.activated);
+        self.inside.iter_mut().for_each(|x| *x *= self.weight);
+        self.own_dy.iter_mut().for_each(|x| *x *= self.weight);
+        gradient
+    }
+}
+
 /// Summed in 16 lanes.
+#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; 16];
     for (a, b) in a.chunks(16).zip(b.chunks(16)) {

@@ -59,15 +59,18 @@ impl Inner<'_> {
     pub fn activate(&self, hidden: &[f32], gate: Option<&[f32]>, to: &mut [f32]) {
         let d_ff = self.d_ff.max(1);
         parallel::for_each_row_chunk(to, d_ff, GRAIN.div_ceil(d_ff), |first, to| {
-            let range = first * d_ff..first * d_ff + to.len();
-            to.copy_from_slice(&hidden[range.clone()]);
-            activate_serial(self.act, to);
-            if let Some(gate) = gate {
-                for (to, gate) in to.iter_mut().zip(&gate[range]) {
-                    *to *= gate;
+            // Row by row, which stay in the L1 cache.
+            for (row, to) in to.chunks_exact_mut(d_ff).enumerate() {
+                let range = (first + row) * d_ff..(first + row + 1) * d_ff;
+                to.copy_from_slice(&hidden[range.clone()]);
+                activate_serial(self.act, to);
+                if let Some(gate) = gate {
+                    for (to, gate) in to.iter_mut().zip(&gate[range]) {
+                        *to *= gate;
+                    }
                 }
+                self.drop(first + row, to);
             }
-            self.drop(first, to);
         });
     }
 

@@ -18,7 +18,7 @@ use crate::parallel::{self, Disjoint};
 use crate::precision::Precision;
 use std::ops::Range;
 use std::sync::Mutex;
-pub(super) use vectors::{dots, outer, Outer};
+pub(super) use vectors::{dots, outer, Dots, Outer};
 
 /// How the left operand lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The way back through the gate of top-1 routing.
 
 use crate::error::{expect_len, product, KernelError};
+use crate::parallel;
 use crate::route::Routes;
 
 /// `dlogits[t, e] += dgate[t] · p[chosen] · (δ(e, chosen) - p[e])` with `p` the softmax of the token's logits, for tokens
@@ -30,8 +31,18 @@ pub fn route_backward(
             Err(_) => return Err(KernelError::Route { token, expert }),
         }
     }
-    let rows = logits.chunks_exact(experts).zip(dlogits.chunks_exact_mut(experts));
-    for ((&expert, &dgate), (logits, dlogits)) in routes.expert.iter().zip(dgate).zip(rows) {
+    parallel::for_each_row_chunk(dlogits, experts, GRAIN.div_ceil(experts), |first, dlogits| {
+        let rows = logits[first * experts..].chunks_exact(experts).zip(dlogits.chunks_exact_mut(experts));
+        back(&routes.expert[first..], &dgate[first..], rows);
+    });
+    Ok(())
+}
+
+/// Elements below which another thread costs more than it brings.
+const GRAIN: usize = 1024;
+
+fn back<'a>(experts: &[i32], dgate: &[f32], rows: impl Iterator<Item = (&'a [f32], &'a mut [f32])>) {
+    for ((&expert, &dgate), (logits, dlogits)) in experts.iter().zip(dgate).zip(rows) {
         let Ok(expert) = usize::try_from(expert) else { continue };
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         // Through f64, as the gate itself: see `choose` in `route.rs`.
@@ -42,5 +53,4 @@ pub fn route_backward(
             *to += factor * (f32::from(u8::from(e == expert)) - exp(logit) / sum);
         }
     }
-    Ok(())
 }

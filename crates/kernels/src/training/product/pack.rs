@@ -57,6 +57,26 @@ impl Wide for F16 {
     }
 }
 
+/// Lines ahead of the one that is read that memory is asked for where lines lie apart, which the processor does not do by
+/// itself: half of the packing's time was waiting.
+const AHEAD: usize = 16;
+
+#[inline(always)]
+fn ask<const HINT: i32>(at: *const i8) {
+    // SAFETY: asking for memory has no effect but on the time that using it takes, whatever the address.
+    unsafe { _mm_prefetch::<HINT>(at) };
+}
+
+/// Asks for 32 elements of a line further on, which need not be there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn fetch<T>(source: Source<T>, line: usize) {
+    let from = source.from.wrapping_add((line + AHEAD) * source.stride);
+    for at in (0..32 * size_of::<T>()).step_by(64) {
+        ask::<_MM_HINT_T0>(from.wrapping_byte_add(at).cast());
+    }
+}
+
 /// Masks of the first `count` of 32 lanes.
 #[inline(always)]
 fn masks(count: usize) -> [u16; 2] {
@@ -126,11 +146,15 @@ unsafe fn left_by_columns_of<const COUNT: usize>(source: Source<f32>, scale: f32
             // Pairs of summed elements of 16 rows, for each part.
             let mut pairs = [[_mm512_setzero_ps(); 16]; COUNT];
             for pair in 0..16 {
+                if half == 0 {
+                    fetch(source, step * DEPTH + 2 * pair);
+                    fetch(source, step * DEPTH + 2 * pair + 1);
+                }
                 // SAFETY: the caller's promises.
                 let values = unsafe { pair_of(source, step * DEPTH + 2 * pair, half) };
                 let values = [_mm512_mul_ps(values[0], scale), _mm512_mul_ps(values[1], scale)];
-                for (pairs, bits) in pairs.iter_mut().zip(split::<COUNT>(values)) {
-                    pairs[pair] = _mm512_castsi512_ps(side_by_side(bits));
+                for (pairs, bits) in pairs.iter_mut().zip(split_pairs::<COUNT>(values)) {
+                    pairs[pair] = _mm512_castsi512_ps(bits);
                 }
             }
             for (part, pairs) in pairs.into_iter().enumerate() {
@@ -164,12 +188,14 @@ pub(super) unsafe fn right<T: Wide>(parts: usize, source: Source<T>, to: *mut u8
 unsafe fn right_of<T: Wide, const COUNT: usize>(source: Source<T>, to: *mut u8) {
     for pair in 0..source.depth.next_multiple_of(DEPTH) / 2 {
         let to = to.wrapping_add(pair / 16 * amx::step_bytes(COUNT) + pair % 16 * 64);
+        fetch(source, 2 * pair);
+        fetch(source, 2 * pair + 1);
         for half in 0..2 {
             // SAFETY: the caller's promises.
             unsafe {
                 let values = pair_of(source, 2 * pair, half);
-                for (part, bits) in split::<COUNT>(values).into_iter().enumerate() {
-                    _mm512_store_si512(to.add((part * 2 + half) * TILE).cast(), side_by_side(bits));
+                for (part, bits) in split_pairs::<COUNT>(values).into_iter().enumerate() {
+                    _mm512_store_si512(to.add((part * 2 + half) * TILE).cast(), bits);
                 }
             }
         }
@@ -273,13 +299,50 @@ fn upper_halves(x: [__m512; 2]) -> __m512i {
     _mm512_permutex2var_epi16(_mm512_castps_si512(x[0]), odd, _mm512_castps_si512(x[1]))
 }
 
+/// [`split`] of two rows of 16, in pairs: the lower half of a word is the first row's. Rounded parts are widened again in
+/// that order, a shift and a mask.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn split_pairs<const COUNT: usize>(mut x: [__m512; 2]) -> [__m512i; COUNT] {
+    let mut parts = [_mm512_setzero_si512(); COUNT];
+    let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
+    for (i, part) in parts.iter_mut().enumerate() {
+        if i + 1 == COUNT {
+            *part = side_by_side(rounded(x));
+            continue;
+        }
+        *part = if COUNT == 2 {
+            side_by_side(rounded(x))
+        } else {
+            let first = _mm512_srli_epi32::<16>(_mm512_castps_si512(x[0]));
+            _mm512_or_si512(first, _mm512_and_si512(_mm512_castps_si512(x[1]), upper))
+        };
+        let high = [_mm512_slli_epi32::<16>(*part), _mm512_and_si512(*part, upper)].map(|x| _mm512_castsi512_ps(x));
+        x = [_mm512_sub_ps(x[0], high[0]), _mm512_sub_ps(x[1], high[1])];
+    }
+    parts
+}
+
 /// Pairs of the first 16 halves and the last 16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn side_by_side(halves: __m512i) -> __m512i {
-    let low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(halves));
-    let high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(halves));
-    _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+    #[rustfmt::skip]
+    let order = _mm512_set_epi16(
+        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+        23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0,
+    );
+    _mm512_permutexvar_epi16(order, halves)
+}
+
+/// Asks for `height` lines of 32 elements that are going to be written.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(super) fn fetch_to_write(c: *mut f32, stride: usize, height: usize) {
+    for row in 0..height {
+        let to = c.wrapping_add(row * stride).cast_const().cast::<i8>();
+        ask::<_MM_HINT_ET0>(to);
+        ask::<_MM_HINT_ET0>(to.wrapping_add(64));
+    }
 }
 
 /// Writes (or adds) `height` by `width` of 32 by 32 sums.

@@ -259,8 +259,10 @@ impl Pass<'_> {
                 unsafe {
                     let a = left.data.add(i * self.block_bytes);
                     let b = right.data.add(j * self.block_bytes);
+                    let c = panel.c.as_ptr().add(row * stride + column);
+                    pack::fetch_to_write(c, stride, height);
                     multiply(self.parts, a, b, steps, width > 16, &mut sums);
-                    pack::write(&sums, panel.c.as_ptr().add(row * stride + column), stride, height, width, add);
+                    pack::write(&sums, c, stride, height, width, add);
                 }
             }
         }

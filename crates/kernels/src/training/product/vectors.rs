@@ -5,11 +5,10 @@
 
 use super::{in_panels, Lies, Panel, Product};
 use crate::error::KernelError;
-use crate::gemm::{self, Tile};
 use crate::matrix::Values;
 use crate::parallel::Disjoint;
 use crate::scratch;
-use crate::simd::{self, Op, Simd, F32};
+use crate::simd::{self, Op, Simd};
 
 /// Summed elements per pass; 64 columns of them take 32 KiB. Part of the numerical definition.
 const DEPTH: usize = 128;
@@ -156,21 +155,103 @@ pub(in crate::training) unsafe fn outer(product: Outer, rows: usize, columns: us
     simd::run(Run(product, rows, columns));
 }
 
-/// The dot products of `rows` rows of `tile.x` and `columns` rows of `tile.w`, on the calling thread.
+/// Where the operands of small dot products lie: `y[i, j] = x[i] · w[j]`.
+#[derive(Clone, Copy)]
+pub(in crate::training) struct Dots {
+    pub x: *const f32,
+    pub x_stride: usize,
+    pub w: *const f32,
+    pub w_stride: usize,
+    /// Length of the summed dimension.
+    pub len: usize,
+    pub y: *mut f32,
+    pub y_stride: usize,
+}
+
+/// The dot products of `rows` rows and `columns` rows, on the calling thread.
 ///
 /// # Safety
-/// As `gemm::panel`.
-pub(in crate::training) unsafe fn dots(tile: Tile<f32>, rows: usize, columns: usize) {
-    struct Run(Tile<f32>, usize, usize);
+/// Operands are valid for `len` elements in each of those rows; nothing else touches `y` meanwhile.
+pub(in crate::training) unsafe fn dots(dots: Dots, rows: usize, columns: usize) {
+    struct Run(Dots, usize, usize);
     impl Op for Run {
         type Out = ();
         #[inline(always)]
         unsafe fn run<S: Simd>(self) {
             // SAFETY: the caller's promises.
-            unsafe { gemm::panel::<S, F32>(self.0, self.1, self.2) };
+            unsafe { self.0.rows::<S>(self.1, self.2) };
         }
     }
-    simd::run(Run(tile, rows, columns));
+    simd::run(Run(dots, rows, columns));
+}
+
+// SAFETY (all): pointers are valid for the rows and columns named.
+impl Dots {
+    #[inline(always)]
+    unsafe fn rows<S: Simd>(self, rows: usize, columns: usize) {
+        let mut row = 0;
+        while row < rows {
+            let height = (rows - row).min(S::TILE_ROWS);
+            unsafe {
+                let part = Self { x: self.x.add(row * self.x_stride), y: self.y.add(row * self.y_stride), ..self };
+                match height {
+                    1 => part.columns::<S, 1>(columns),
+                    2 => part.columns::<S, 2>(columns),
+                    3 => part.columns::<S, 3>(columns),
+                    4 => part.columns::<S, 4>(columns),
+                    5 => part.columns::<S, 5>(columns),
+                    _ => part.columns::<S, 6>(columns),
+                }
+            }
+            row += height;
+        }
+    }
+
+    /// Four columns at a time; where fewer are left the last one fills up the four.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)] // Counted loops are what unrolls into registers.
+    unsafe fn columns<S: Simd, const ROWS: usize>(self, columns: usize) {
+        if ROWS > S::TILE_ROWS {
+            return; // Never called; keeps tiles that would not fit in registers out of the build.
+        }
+        for column in (0..columns).step_by(4) {
+            let count = (columns - column).min(4);
+            unsafe {
+                let mut ws = [self.w; 4];
+                for c in 0..4 {
+                    ws[c] = self.w.add((column + c.min(count - 1)) * self.w_stride);
+                }
+                let mut sums = [[S::splat(0.0); 4]; ROWS];
+                let mut k = 0;
+                while k < self.len {
+                    let left = self.len - k;
+                    let load = |from: *const f32| if left >= S::N { S::load(from) } else { S::load_first(from, left) };
+                    let mut x = [S::splat(0.0); ROWS];
+                    for r in 0..ROWS {
+                        x[r] = load(self.x.add(r * self.x_stride + k));
+                    }
+                    for c in 0..4 {
+                        let w = load(ws[c].add(k));
+                        for r in 0..ROWS {
+                            sums[r][c] = S::fma(x[r], w, sums[r][c]);
+                        }
+                    }
+                    k += S::N;
+                }
+                for r in 0..ROWS {
+                    let row = S::sum4(sums[r]);
+                    let y = self.y.add(r * self.y_stride + column);
+                    if count == 4 {
+                        y.cast::<[f32; 4]>().write_unaligned(row);
+                    } else {
+                        for c in 0..count {
+                            *y.add(c) = row[c];
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 // SAFETY (all): pointers are valid for the rows, columns and depth named.
