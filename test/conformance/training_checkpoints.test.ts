@@ -101,6 +101,25 @@ describe('checkpoints', () => {
     expect(eval_loss).toBeCloseTo(result.best_metric as number, 5)
   })
 
+  test('the last good one stays where a loss is no number any more, which says where it arose', async () => {
+    const explodes: TrainingArguments = {
+      // From the fifth update on.
+      lr_scheduler_type: (step) => (step < 4 ? 1 : 1e30),
+      max_grad_norm: null,
+    }
+    const failure = await failure_of(() => run('diverged', explodes))
+    expect(failure).toMatchObject({ code: 'TRAINING_DIVERGED', name: 'TrainingError' })
+    const { step, where, checkpoint } = failure.details as Record<string, unknown>
+    expect([step, checkpoint]).toEqual([6, 'checkpoint-4'])
+    expect(where).toMatch(/^(?:encoder|decoder)\.|cross_entropy|weight$/)
+    expect(failure.message).toContain(`${where}`)
+    expect(failure.message).toContain('The last good checkpoint is checkpoint-4')
+    const constant = { lr_scheduler_type: 'constant', max_grad_norm: null } satisfies TrainingArguments
+    const whole = await run('whole-again', constant)
+    const rest = await run('diverged', constant, { resume: true })
+    expect(rest.losses).toEqual(whole.losses.slice(4))
+  })
+
   test('a report is made from a log anywhere', async () => {
     const html = await training_report('{"step":1,"epoch":1,"loss":2}\n{"step":2,"epoch":2,"loss":1}\n', {
       title: 'a run',

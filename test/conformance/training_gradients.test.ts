@@ -115,6 +115,35 @@ describe('a training', () => {
     expect(loss).toBeCloseTo((await (await start('base')).step()).loss, 5)
   })
 
+  test('jitters what the router reads, not what the expert does', async () => {
+    // One expert takes everything with weight 1, whatever its router reads.
+    const still = await (await start('one-expert')).step()
+    const jittered = await (await start('one-expert', { ...QUIET, router_jitter_noise: 0.9 })).step()
+    expect(jittered.encoder_z_loss).not.toBeCloseTo(still.encoder_z_loss, 3)
+    expect(jittered.cross_entropy).toBe(still.cross_entropy)
+  })
+
+  test('drops inside experts at a rate of their own', async () => {
+    const still = (await (await start('base')).step()).cross_entropy
+    const inside = { ...QUIET, expert_dropout_rate: 0.5 }
+    expect((await (await start('base', inside)).step()).cross_entropy).not.toBeCloseTo(still, 4)
+    expect((await (await start('base', inside)).evaluate()).cross_entropy).toBeCloseTo(still, 5)
+  })
+
+  test('adds the z-loss of logits by option', async () => {
+    const coefficient = 1
+    const plain = await (await start('base')).step()
+    const training = await start('base', { ...QUIET, logits_z_loss_coef: coefficient })
+    const { loss, logits_z_loss } = await training.step()
+    expect(logits_z_loss).toBeGreaterThan(0)
+    expect(loss).toBeCloseTo(plain.loss + coefficient * logits_z_loss, 3)
+    for (let number = 1; number <= 10; number++) {
+      await training.update({ learning_rate: 3e-3 })
+      await training.step(number)
+    }
+    expect((await training.step()).logits_z_loss).toBeLessThan(logits_z_loss)
+  })
+
   test('adds gradients up, scaled, until they are cleared', async () => {
     const training = await start('base')
     await training.step()

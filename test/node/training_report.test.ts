@@ -46,7 +46,9 @@ test('has a figure for whatever was logged, and none for what was not', () => {
     'Gradient norm',
     'Load-balancing loss',
     'Dropped tokens',
+    'Dropped tokens, by layer',
   ])
+  expect(figures.at(-1)).toMatchObject({ steps: [10, 20], lines: [{ name: 'encoder, layer 1', values: [0, 0.1] }] })
   expect(figures[0]).toMatchObject({
     steps: [10, 20],
     lines: [

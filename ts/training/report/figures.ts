@@ -90,6 +90,7 @@ export function figures_of(log: readonly LogEntry[]): Figure[] {
   const of_metrics = [...groups].map(([title, lines]) => figure(title, '', log, lines))
   // Right after the loss and the accuracy.
   figures.splice(2, 0, ...of_metrics)
+  figures.push(dropped_by_layer(log))
   return figures.filter(({ lines }) => lines.length > 0)
 }
 
@@ -108,6 +109,17 @@ function figure(title: string, unit: string, log: readonly LogEntry[], plan: rea
   const positive = values.length > 0 && values.every((value) => value > 0)
   const spans = positive && Math.max(...values) / Math.min(...values) > 200
   return { title, unit, steps, lines, logarithmic: spans && /loss|norm/i.test(title) }
+}
+
+/** The part of tokens that found no room, a line for each sparse layer. */
+function dropped_by_layer(log: readonly LogEntry[]): Figure {
+  const maps = load_maps_of(log)
+  const steps = [...new Set(maps.flatMap((map) => map.steps))].sort((a, b) => a - b)
+  const lines = maps.map(({ title, steps: own, dropped }) => {
+    const by_step = new Map(own.map((step, i) => [step, dropped[i] ?? null]))
+    return { name: title, values: steps.map((step) => by_step.get(step) ?? null) }
+  })
+  return { title: 'Dropped tokens, by layer', unit: '', steps, lines, logarithmic: false }
 }
 
 function number(value: unknown): number | null {
