@@ -1,5 +1,6 @@
-/** The loopback hub, run by Node on behalf of tests that run in a page. */
+/** The loopback hub and downloads, seen to by Node on behalf of tests that run in a page. */
 
+import { readFileSync } from 'node:fs'
 import type { BrowserCommand } from 'vitest/node'
 import { type Fault, type HubRepository, HubServer } from '../node/hub_server.js'
 
@@ -51,4 +52,11 @@ const hub_requests: BrowserCommand<[]> = async () =>
     .filter(({ method }) => method !== 'OPTIONS')
     .map(({ path, headers }) => ({ path, range: headers.range ?? null }))
 
-export const hub_commands = { hub_start, hub_faults, hub_requests }
+/** Name and first bytes of the file that the page downloads next, and how many there are. */
+const next_download: BrowserCommand<[]> = async ({ page }) => {
+  const download = await page.waitForEvent('download', { timeout: 30_000 })
+  const bytes = readFileSync(await download.path())
+  return { name: download.suggestedFilename(), size: bytes.length, start: bytes.subarray(0, 64).toString('latin1') }
+}
+
+export const hub_commands = { hub_start, hub_faults, hub_requests, next_download }

@@ -6,6 +6,7 @@ declare module 'vitest/browser' {
   interface BrowserCommands {
     hub_start(name: string, commit: string, files: Record<string, PlainFile>): Promise<string>
     hub_faults(faults: PlainFault[]): Promise<void>
+    next_download(): Promise<{ name: string; size: number; start: string }>
     hub_requests(): Promise<{ path: string; range: string | null }[]>
   }
 }

@@ -121,8 +121,8 @@ describe('a training’s adapters', () => {
       train_dataset: pairs,
       args: {
         output_dir: `${folder}/training`,
-        max_steps: 10,
-        save_steps: 10,
+        max_steps: 5,
+        save_steps: 5,
         learning_rate: 1e-2,
         lora: { rank: 4, targets: ['q', 'v', 'wi', 'wo'] },
       },
@@ -140,7 +140,7 @@ describe('a training’s adapters', () => {
     expect((await answer(model)).logits).toEqual(trained.logits)
 
     // The folder names its base, a checkpoint of the training too; and a base takes them.
-    for (const name of [`${folder}/adapter`, `${folder}/training/checkpoint-10`, `${folder}/whole`]) {
+    for (const name of [`${folder}/adapter`, `${folder}/training/checkpoint-5`, `${folder}/whole`]) {
       const { text, logits } = await answer(await load(name))
       expect([name, text, largest(logits, trained.logits) < 1e-5]).toEqual([name, trained.text, true])
     }

@@ -101,7 +101,9 @@ describe('checkpoints', () => {
     expect(eval_loss).toBeCloseTo(result.best_metric as number, 5)
   })
 
-  test('the last good one stays where a loss is no number any more, which says where it arose', async () => {
+  test('the last good one stays where a loss is no number any more, which says where it arose', {
+    timeout: 120_000,
+  }, async () => {
     const explodes: TrainingArguments = {
       // From the fifth update on.
       lr_scheduler_type: (step) => (step < 4 ? 1 : 1e30),
