@@ -10,7 +10,7 @@
  *   --cpu-time                 processor time in place of time that passed: with --threads 1, figures that other
  *                              work on the machine hardly changes (transformers only)
  *   --turn COMMAND             on a shared machine: a program that runs another one while the machine is quiet; all
- *                              that is timed is timed in such turns, a case or a measurement of limits each (turn.mjs)
+ *                              that is timed is timed in such turns, some cases or a measurement of limits each (turn.mjs)
  *   --without compiled,candle  leave peers out
  *   --compile-limit S          give a compiled case up after that many seconds of warming up (default 600)
  *   --merge                    keep what earlier runs of the same name measured, where this one does not measure it
@@ -31,7 +31,7 @@ import { COMPARISONS } from './comparisons.mjs'
 import { fail, measure_machine, peers_python, RUNTIMES, require_build, thread_variables } from './environment.mjs'
 import { report } from './report.mjs'
 import { Store } from './store.mjs'
-import { in_turn } from './turn.mjs'
+import { Turns } from './turn.mjs'
 
 const { values: options } = parseArgs({
   options: {
@@ -64,16 +64,18 @@ if (!options.report) {
   const python = peers_python(RUNTIMES)
   const folder = mkdtempSync(join(tmpdir(), 'switch-transformers-compare-'))
   const env = options.threads === undefined ? {} : thread_variables(options.threads)
+  const turns = new Turns(options.turn)
   const measure_limits = async (key) => {
     console.error('Measuring the machine…')
-    const limits = await in_turn(options.turn, [], () => measure_machine(options.threads))
+    const limits = await turns.run([], () => measure_machine(options.threads))
+    await turns.release()
     store.put(key, { limits, load: loadavg()[0] })
   }
   await measure_limits('limits before')
   for (const comparison of COMPARISONS.filter(({ name }) => listed(options.compare, name))) {
     for (const dtype of comparison.dtypes.filter((name) => listed(options.dtype, name))) {
       const peers = comparison.peers.filter((name) => !options.without.split(',').includes(name))
-      await compare({ ...comparison, peers, dtype, cases, python, env, folder, options, store })
+      await compare({ ...comparison, peers, dtype, cases, python, env, folder, options, store, turns })
     }
   }
   // The machine may have been shared during one of the two measurements: the higher figures are nearer to what it can do.

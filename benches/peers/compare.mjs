@@ -4,7 +4,6 @@ import { loadavg } from 'node:os'
 import { model_files } from './models.mjs'
 import { can_do, compiles, start_side } from './sides.mjs'
 import { compiled_case, MOST_FOREIGN, time_case } from './timing.mjs'
-import { in_turn } from './turn.mjs'
 import { compiled_agrees, distance, show_distance, verify } from './verify.mjs'
 
 /** How often a case is timed on a machine that others turn out to use. */
@@ -24,7 +23,7 @@ async function prepare_compiled(worker, item, checked, dtype, limit_s) {
   return { ...compile, ready: false, reason: `differs from the reference: ${show_distance(found)}` }
 }
 
-export async function compare({ name, model, dtype, peers, cases, python, env, folder, options, store }) {
+export async function compare({ name, model, dtype, peers, cases, python, env, folder, options, store, turns }) {
   const files = model_files(model, dtype, python)
   const setting = { files, dtype, python, env }
   say(`Loading ${model} in ${dtype}…`)
@@ -60,21 +59,22 @@ export async function compare({ name, model, dtype, peers, cases, python, env, f
     }
     const compiled = able(item).filter(compiles)
     let checked
-    await in_turn(options.turn, everyone, async (holds) => {
+    await turns.run(everyone, async (holds) => {
       checked = await check()
       if (checked.seed !== undefined && compiled.length === 0) result.times = await time(checked, [], holds)
     })
     const ready = []
     if (checked.seed !== undefined && compiled.length > 0) {
       // Compiling takes minutes: not in a turn.
+      await turns.release()
       result.compile = await prepare_compiled(sides.compiled, item, checked, dtype, Number(options['compile-limit']))
       if (result.compile.ready) ready.push('compiled')
     }
-    const disturbed = () => options.turn !== undefined && result.times?.foreign > MOST_FOREIGN
+    const disturbed = () => turns.exist && result.times?.foreign > MOST_FOREIGN
     for (let turn = 0; checked.seed !== undefined && turn < MOST_TURNS && (!result.times || disturbed()); turn++) {
       if (disturbed())
         say(`${label}: others used ${(100 * result.times.foreign).toFixed(0)} % of the machine: once more`)
-      const times = await in_turn(options.turn, everyone, (holds) => time(checked, ready, holds))
+      const times = await turns.run(everyone, (holds) => time(checked, ready, holds))
       if (!(times.foreign >= result.times?.foreign)) result.times = times
     }
     if (result.times)
@@ -82,5 +82,6 @@ export async function compare({ name, model, dtype, peers, cases, python, env, f
     const { seed, ours, peers: others, differs, note } = checked
     store.put(key_of(name, dtype, item), { ...result, checked: { seed, ours, peers: others, differs, note } })
   }
+  await turns.release()
   await Promise.all(everyone.map((worker) => worker.close()))
 }

@@ -4,23 +4,27 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { work_folder } from './environment.mjs'
 
+const read = (file) => (existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {})
+
 export class Store {
   #file
-  #entries = {}
 
+  /** What earlier runs of that name have measured is forgotten unless `keep`. */
   constructor(name, keep) {
     this.#file = join(work_folder(), 'measured', `${name}.json`)
-    if (keep && existsSync(this.#file)) this.#entries = JSON.parse(readFileSync(this.#file, 'utf8'))
+    mkdirSync(dirname(this.#file), { recursive: true })
+    if (!keep) writeFileSync(this.#file, '{}')
   }
 
+  /** Read again each time: two runs may add to one table. */
   put(key, entry) {
-    this.#entries[key] = { ...entry, at: new Date().toISOString() }
-    mkdirSync(dirname(this.#file), { recursive: true })
-    writeFileSync(this.#file, JSON.stringify(this.#entries, null, 1))
+    const entries = { ...read(this.#file), [key]: { ...entry, at: new Date().toISOString() } }
+    writeFileSync(this.#file, JSON.stringify(entries, null, 1))
   }
 
   /** In the order in which `keys` come. */
   get(keys) {
-    return keys.filter((key) => key in this.#entries).map((key) => this.#entries[key])
+    const entries = read(this.#file)
+    return keys.filter((key) => key in entries).map((key) => entries[key])
   }
 }

@@ -9,36 +9,66 @@ import { createInterface } from 'node:readline'
 /** Says when it has begun, and ends when its input does. */
 const HOLD = `sh -c 'echo begun; cat > /dev/null'`
 
-/**
- * Runs `work(holds)` in a turn, where `holds()` throws once the turn has ended; then all of it again, up to `tries` times.
- */
-export async function in_turn(command, workers, work, tries = 2) {
-  if (command === undefined) return work(() => {})
-  const turn = spawn(`${command} ${HOLD}`, { shell: true, stdio: ['pipe', 'pipe', 'inherit'] })
-  let over = false
-  turn.stdin.on('error', () => {})
-  const ended = new Promise((resolve) => {
-    turn.on('exit', () => {
-      over = true
-      resolve()
-    })
-  })
-  const begun = new Promise((resolve) => createInterface({ input: turn.stdout }).once('line', resolve))
-  await Promise.race([begun, ended])
-  if (over) throw new Error(`--turn: '${command}' ended before anything was timed`)
-  // What makes the machine quiet may have stopped our own.
-  for (const worker of workers) worker.resume()
-  const holds = () => {
-    if (over) throw new Error('--turn: it ended before the work was done')
+/** Another case begins in a turn that has lasted no longer. */
+const REUSE_MS = 30_000
+
+export class Turns {
+  #command
+  #turn = null
+
+  constructor(command) {
+    this.#command = command
   }
-  try {
-    return await work(holds)
-  } catch (error) {
-    if (!over || tries <= 1) throw error
+
+  /** Whether there are any: without a command everything runs as it comes. */
+  get exist() {
+    return this.#command !== undefined
+  }
+
+  /**
+   * Runs `work(holds)` in a turn, where `holds()` throws once the turn has ended; then all of it again, up to `tries` times.
+   * The turn is kept for the next call: `release` ends it.
+   */
+  async run(workers, work, tries = 2) {
+    if (!this.exist) return work(() => {})
+    if (this.#turn && (this.#turn.over || performance.now() - this.#turn.start > REUSE_MS)) await this.release()
+    this.#turn ??= await this.#take()
+    const turn = this.#turn
+    // What makes the machine quiet may have stopped our own.
+    for (const worker of workers) worker.resume()
+    const holds = () => {
+      if (turn.over) throw new Error('--turn: it ended before the work was done')
+    }
+    try {
+      return await work(holds)
+    } catch (error) {
+      if (!turn.over || tries <= 1) throw error
+    }
     console.error('The turn ended before the work was done: once more.')
-  } finally {
-    turn.stdin.end()
-    await ended
+    return this.run(workers, work, tries - 1)
   }
-  return in_turn(command, workers, work, tries - 1)
+
+  async release() {
+    const turn = this.#turn
+    this.#turn = null
+    turn?.process.stdin.end()
+    await turn?.ended
+  }
+
+  async #take() {
+    const process = spawn(`${this.#command} ${HOLD}`, { shell: true, stdio: ['pipe', 'pipe', 'inherit'] })
+    const turn = { process, over: false, start: 0, ended: null }
+    process.stdin.on('error', () => {})
+    turn.ended = new Promise((resolve) => {
+      process.on('exit', () => {
+        turn.over = true
+        resolve()
+      })
+    })
+    const begun = new Promise((resolve) => createInterface({ input: process.stdout }).once('line', resolve))
+    await Promise.race([begun, turn.ended])
+    if (turn.over) throw new Error(`--turn: '${this.#command}' ended before anything was timed`)
+    turn.start = performance.now()
+    return turn
+  }
 }
