@@ -4,12 +4,17 @@
  *
  *   node benches/training/precision.mjs [--steps 500] [--json]
  *
- * Compared are means over 25 steps; a batch's own loss is noisy. The difference is given as a part of float32's.
+ * Compared are means over 25 steps; a batch's own loss is noisy. The difference is given as a part of float32's. And what a
+ * router in bfloat16 decides otherwise, of the model that float32 trained: the part of tokens that go to another expert.
  */
 
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import {
   make_tokenizer,
+  SwitchTransformersConfig,
   SwitchTransformersForConditionalGeneration,
   Trainer,
   training_config,
@@ -25,6 +30,7 @@ const { values } = parseArgs({
   },
 })
 const WINDOW = 25
+const folder = mkdtempSync(join(tmpdir(), 'precision-'))
 
 const pairs = await load_pairs(16_000)
 const tokenizer = await make_tokenizer(
@@ -32,7 +38,7 @@ const tokenizer = await make_tokenizer(
   TOKENIZER,
 )
 
-async function losses(args) {
+async function losses(args, keep = false) {
   const model = await SwitchTransformersForConditionalGeneration.from_config(
     training_config(values.config, tokenizer.len),
     {
@@ -59,8 +65,25 @@ async function losses(args) {
   })
   await trainer.train()
   await trainer.dispose()
+  if (keep) await model.save_pretrained(folder, { dtype: 'float32' })
   await model.dispose()
   return found
+}
+
+/** The expert of every token in every sparse layer of the encoder; of padding none. */
+async function routes(router_dtype) {
+  const config = { ...(await SwitchTransformersConfig.from_pretrained(folder)).to_dict(), router_dtype }
+  const model = await SwitchTransformersForConditionalGeneration.from_pretrained(folder, { backend: 'native', config })
+  const inputs = tokenizer(
+    pairs.slice(0, 512).map(({ source }) => source),
+    { padding: true },
+  )
+  const rows = inputs.input_ids.dims[0]
+  const output = await model({ ...inputs, decoder_input_ids: Array(rows).fill([0]), output_routes: true })
+  await model.dispose()
+  return output.encoder_routes.map(({ data }) =>
+    Array.from(data, Number).filter((_, i) => inputs.attention_mask.data[i]),
+  )
 }
 
 const means = (list) =>
@@ -70,7 +93,7 @@ const means = (list) =>
   })
 
 const curves = {
-  float32: means(await losses({})),
+  float32: means(await losses({}, true)),
   selective: means(await losses({ bf16: true })),
   everything: means(await losses({ bf16: true, selective_precision: false })),
 }
@@ -79,10 +102,15 @@ const summary = (curve) => {
   const all = differences(curve)
   return { largest: Math.max(...all), mean: all.reduce((a, b) => a + b) / all.length, last: all.at(-1) }
 }
+const [exact, rounded] = [await routes('float32'), await routes('bfloat16')]
+const moved = exact.map((layer, at) => layer.filter((expert, i) => expert !== rounded[at][i]).length / layer.length)
+rmSync(folder, { recursive: true, force: true })
 const result = {
   steps: Number(values.steps),
   selective_precision: summary(curves.selective),
   without_it: summary(curves.everything),
+  /** Per sparse layer of the encoder. */
+  sent_elsewhere_by_a_router_in_bfloat16: moved,
   last_losses: Object.fromEntries(Object.entries(curves).map(([name, curve]) => [name, curve.at(-1)])),
 }
 console.log(values.json ? JSON.stringify({ ...result, curves }) : JSON.stringify(result, null, 2))

@@ -3,18 +3,14 @@
 import '../utils/dispose_symbols.js'
 
 import type { Architecture, Backend, Operations } from '../backend/contract.js'
-import { select_backend } from '../backend/select.js'
 import { unwire } from '../backend/wire.js'
-import { SwitchTransformersConfig, type SwitchTransformersConfigValues, to_config } from '../configuration.js'
-import { OptionError } from '../errors.js'
-import { GenerationConfig } from '../generation/configuration.js'
+import type { SwitchTransformersConfig, SwitchTransformersConfigValues } from '../configuration.js'
+import type { GenerationConfig } from '../generation/configuration.js'
 import type { Tensor } from '../tensor.js'
 import { Callable } from '../utils/callable.js'
-import { show } from '../utils/json.js'
 import type { AdapterOptions } from './adapters.js'
 import { BackendHandle } from './handle.js'
-import { engine_options, load_model, type ModelOptions, type PretrainedOptions } from './loading.js'
-import { check_option_names } from './options.js'
+import { load_model, type ModelOptions, type PretrainedOptions } from './loading.js'
 import type { SaveOptions } from './saving.js'
 
 export type ModelInfo = Operations['model_info']['reply']
@@ -25,15 +21,6 @@ export interface InitOptions extends ModelOptions {
   /** `reference` (default): as the reference initialises. `paper`: a truncated normal of a tenth of that scale. */
   initializer?: 'reference' | 'paper'
 }
-
-const INIT_OPTIONS: ReadonlySet<string> = new Set<keyof InitOptions>([
-  'backend',
-  'device',
-  'dtype',
-  'initializer',
-  'routing',
-  'seed',
-])
 
 /** @internal What a class is made from. */
 export interface ModelParts {
@@ -99,31 +86,10 @@ export abstract class PreTrainedModel<Inputs = never, Output = unknown> extends 
     config: SwitchTransformersConfig | SwitchTransformersConfigValues,
     options: InitOptions = {},
   ): Promise<T> {
-    check_option_names('from_config', options, INIT_OPTIONS)
-    const { seed = 0, initializer = 'reference' } = options
-    if (!Number.isSafeInteger(seed) || seed < 0) throw invalid('seed', 'must be an integer of at least 0', seed)
-    if (initializer !== 'reference' && initializer !== 'paper') {
-      throw invalid('initializer', "must be 'reference' or 'paper'", initializer)
-    }
+    // A chunk of its own: most models are loaded.
+    const { init_model } = await import('./initialising.js')
     // biome-ignore lint/complexity/noThisInStatic: this is the subclass that it is called on.
-    const { architecture }: ModelClass<T> = this
-    const engine = engine_options(architecture, options)
-    const checked = to_config(config)
-    const backend = await select_backend(options)
-    const { model } = (await backend.call('model_init', { config: checked.to_dict(), seed, initializer, ...engine }))
-      .reply
-    try {
-      const { reply: info } = await backend.call('model_info', { model })
-      const generation_config = GenerationConfig.from_model_config(checked)
-      // Quantised or not is for `dtype` to say; all else stands as given.
-      const { quantization_config } = info.config
-      const own = new SwitchTransformersConfig({ ...checked.to_dict(), quantization_config })
-      const config = JSON.stringify(checked.quantization_config) === JSON.stringify(quantization_config) ? checked : own
-      return new this({ backend, model, config, generation_config, name_or_path: '', info })
-    } catch (error) {
-      await backend.call('release', { handle: model }).catch(() => {})
-      throw error
-    }
+    return new this(await init_model(this.architecture, config, options))
   }
 
   /** The backend that it runs on. */
@@ -210,8 +176,4 @@ export abstract class PreTrainedModel<Inputs = never, Output = unknown> extends 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose()
   }
-}
-
-function invalid(option: string, expected: string, found: unknown): OptionError {
-  return new OptionError('INVALID_OPTION', `${option} ${expected}, not ${show(found)}.`, { details: { option } })
 }
