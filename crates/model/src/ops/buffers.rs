@@ -2,9 +2,10 @@
 //!
 //! A step of a small model makes some 300 tensors of a megabyte. Asked for anew, each costs a pass of zeros on one thread, and
 //! those that the allocator has given back to the system a page fault for every 4 KiB: a seventh of the step. So the tape gives
-//! back what it is done with, and ops take from there. Buffers belong to the thread that trains.
+//! back what it is done with, and ops take from there. There is one store for all threads: which of a pool's threads runs a
+//! step is chance.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 
@@ -14,37 +15,47 @@ use crate::weight::try_zeros;
 /// Elements below which a buffer is not worth keeping.
 const MIN_ELEMENTS: usize = 4 * 1024;
 
-thread_local! {
-    static KEPT: RefCell<Kept> = const { RefCell::new(Kept { buffers: Vec::new(), turn: 0 }) };
+static STORE: Mutex<Store> = Mutex::new(Store { buffers: Vec::new(), turn: 0 });
+
+fn store() -> MutexGuard<'static, Store> {
+    STORE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Kept {
-    /// The turn in which each was given back, and the buffer.
+struct Store {
+    /// The turn in which each was given, and the buffer.
     buffers: Vec<(u64, Vec<f32>)>,
     turn: u64,
 }
 
-impl Kept {
-    /// The buffer nearest in size, of at least `len` elements and at most twice as many; of equals the last one that was given
-    /// back, which is likely still in a cache.
+impl Store {
+    /// The buffer nearest in size, of at least `len` elements and at most twice as many; of equals the last one that was given,
+    /// which is likely still in a cache.
     fn take(&mut self, len: usize) -> Option<Vec<f32>> {
-        let fits = |have: usize| have >= len && have / 2 <= len;
+        let fits = |have: usize| len >= MIN_ELEMENTS && have >= len && have / 2 <= len;
         let found = self.buffers.iter().enumerate().filter(|(_, (_, buffer))| fits(buffer.capacity()));
         let (index, _) = found.min_by_key(|(index, (_, buffer))| (buffer.capacity(), usize::MAX - index))?;
         let (_, mut buffer) = self.buffers.remove(index);
         buffer.resize(len, 0.0);
         Some(buffer)
     }
+
+    fn give(&mut self, buffer: Vec<f32>) {
+        if buffer.capacity() >= MIN_ELEMENTS {
+            self.buffers.push((self.turn, buffer));
+        }
+    }
+
+    fn end_turn(&mut self) {
+        let turn = self.turn;
+        self.buffers.retain(|(given, _)| *given == turn);
+        self.turn += 1;
+    }
 }
 
 /// A buffer of `len` elements whose contents are unspecified, or `OUT_OF_MEMORY`.
 pub fn take(len: usize) -> Result<Vec<f32>> {
-    if len >= MIN_ELEMENTS {
-        if let Some(buffer) = KEPT.with(|kept| kept.borrow_mut().take(len)) {
-            return Ok(buffer);
-        }
-    }
-    try_zeros(len)
+    let found = store().take(len);
+    found.map_or_else(|| try_zeros(len), Ok)
 }
 
 /// As [`take`], of zeros.
@@ -56,13 +67,7 @@ pub fn take_zeros(len: usize) -> Result<Vec<f32>> {
 
 /// Keeps a buffer for [`take`].
 pub fn give(buffer: Vec<f32>) {
-    if buffer.capacity() >= MIN_ELEMENTS {
-        KEPT.with(|kept| {
-            let mut kept = kept.borrow_mut();
-            let turn = kept.turn;
-            kept.buffers.push((turn, buffer));
-        });
-    }
+    store().give(buffer);
 }
 
 /// Takes a tensor's values away, for [`take`]; whoever else holds it finds none.
@@ -87,17 +92,12 @@ pub fn give_tensor(x: &Tensor) {
 
 /// Ends a step: what it has not used goes, so that there is never more than the largest step takes.
 pub fn end_turn() {
-    KEPT.with(|kept| {
-        let mut kept = kept.borrow_mut();
-        let turn = kept.turn;
-        kept.buffers.retain(|(given, _)| *given == turn);
-        kept.turn += 1;
-    });
+    store().end_turn();
 }
 
 /// Frees everything that is kept.
 pub fn clear() {
-    KEPT.with(|kept| kept.borrow_mut().buffers = Vec::new());
+    store().buffers = Vec::new();
 }
 
 #[cfg(test)]
@@ -105,38 +105,43 @@ mod tests {
     use super::*;
     use crate::ops::on_values;
 
+    fn empty() -> Store {
+        Store { buffers: Vec::new(), turn: 0 }
+    }
+
     #[test]
     fn what_is_given_is_taken_again() {
-        clear();
-        give(vec![1.0; MIN_ELEMENTS + 5]);
-        give(vec![2.0; MIN_ELEMENTS]);
-        assert_eq!(take(MIN_ELEMENTS).unwrap(), vec![2.0; MIN_ELEMENTS], "the nearest in size");
-        let zeros = take_zeros(MIN_ELEMENTS + 1).unwrap();
-        assert!(zeros.len() == MIN_ELEMENTS + 1 && zeros.iter().all(|x| *x == 0.0));
-        give(vec![3.0; 3 * MIN_ELEMENTS]);
-        assert_eq!(take(MIN_ELEMENTS).unwrap()[0], 0.0, "one that is far too large stays");
-        clear();
+        let mut store = empty();
+        store.give(vec![1.0; MIN_ELEMENTS + 5]);
+        store.give(vec![2.0; MIN_ELEMENTS]);
+        assert_eq!(store.take(MIN_ELEMENTS), Some(vec![2.0; MIN_ELEMENTS]), "the nearest in size");
+        assert_eq!(store.take(MIN_ELEMENTS), Some(vec![1.0; MIN_ELEMENTS]));
+        store.give(vec![3.0; 3 * MIN_ELEMENTS]);
+        assert_eq!(store.take(MIN_ELEMENTS), None, "one that is far too large stays");
+        assert_eq!(store.take(4 * MIN_ELEMENTS), None, "one that is too small does too");
+        // Fewer elements in a buffer that is large enough are filled up.
+        let mut short = vec![4.0; 4 * MIN_ELEMENTS];
+        short.truncate(7);
+        store.give(short);
+        assert_eq!(store.take(4 * MIN_ELEMENTS).map(|buffer| buffer.len()), Some(4 * MIN_ELEMENTS));
     }
 
     #[test]
     fn what_a_step_does_not_use_goes() {
-        clear();
-        give(vec![1.0; MIN_ELEMENTS]);
-        end_turn();
-        let buffer = take(MIN_ELEMENTS).unwrap();
-        assert_eq!(buffer[0], 1.0);
-        give(buffer);
-        end_turn();
-        end_turn();
-        assert_eq!(take(MIN_ELEMENTS).unwrap()[0], 0.0);
+        let mut store = empty();
+        store.give(vec![1.0; MIN_ELEMENTS]);
+        store.end_turn();
+        let buffer = store.take(MIN_ELEMENTS).expect("kept for the next step");
+        store.give(buffer);
+        store.end_turn();
+        store.end_turn();
+        assert_eq!(store.take(MIN_ELEMENTS), None);
     }
 
     #[test]
     fn a_tensor_without_values_is_an_error_and_no_more() {
-        clear();
         let x = Tensor::from_vec(vec![1f32; MIN_ELEMENTS], (MIN_ELEMENTS, 1), &candle_core::Device::Cpu).unwrap();
         give_tensor(&x);
         assert!(on_values(&x, |_| Ok(())).is_err());
-        clear();
     }
 }
