@@ -3,7 +3,8 @@
  * what comes after: .setup/cuda_kernels.fatbin. Any warning is an error. About two minutes on one core.
  */
 
-import { join } from 'node:path'
+import { mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { cuda_environment, require_cuda_toolkit } from './cuda_toolkit.mjs'
 import { main, root, run, say, step } from './steps.mjs'
@@ -16,9 +17,10 @@ const CAPABILITIES = ['80', '90', '100']
 export async function build_cuda_kernels() {
   return step(
     'cuda kernels',
-    { inputs: [kernel_sources, 'scripts/build_cuda_kernels.mjs'], ignore: /host_shim/, outputs: [fatbin] },
+    { inputs: [kernel_sources, 'scripts/build_cuda_kernels.mjs'], ignore: /host_(shim|driver)/, outputs: [fatbin] },
     () => {
       const home = require_cuda_toolkit()
+      mkdirSync(dirname(join(root, fatbin)), { recursive: true })
       const newest = CAPABILITIES.at(-1)
       say(`CUDA kernels for compute capability ${CAPABILITIES.map((c) => `${c.slice(0, -1)}.${c.at(-1)}`).join(', ')}`)
       run(

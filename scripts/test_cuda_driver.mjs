@@ -44,9 +44,21 @@ async function test_cuda_driver() {
   }
   const target = ['--release', '--target', host_target()]
   const test = ['test', ...target, '-p', 'switch-engine', '--features', 'cuda', '--test', 'cuda_stand_in']
-  for (const arithmetic of ['float32', 'auto', 'tf32']) {
+  // One at a time: the tests of errors make every launch of the process fail.
+  const alone = ['--', '--nocapture', '--test-threads=1']
+  run('cargo', [...test, ...alone], { env })
+  for (const arithmetic of ['float32', 'half', 'tf32']) {
     say(`models on the stand-in, arithmetic: ${arithmetic}`)
-    run('cargo', [...test, '--', '--nocapture'], { env: { ...env, SWITCH_CUDA_ARITHMETIC: arithmetic } })
+    const more = { SWITCH_CUDA_ARITHMETIC: arithmetic }
+    run('cargo', [...test, 'every_parity_case', ...alone], { env: { ...env, ...more } })
+  }
+  for (const [name, value, expected] of [
+    ['SWITCH_HOST_DRIVER', '12080', 'found a driver of CUDA 12.8, expected 13.0 or later'],
+    ['SWITCH_HOST_CAPABILITY', '75', 'compute capability 7.5, expected 8.0 or later'],
+    ['SWITCH_HOST_DEVICES', '0', 'found an NVIDIA driver and no device'],
+    ['LD_LIBRARY_PATH', '', 'found no NVIDIA driver'],
+  ]) {
+    run('cargo', [...test, 'what_is_missing', ...alone], { env: { ...env, [name]: value, SWITCH_EXPECT: expected } })
   }
 }
 

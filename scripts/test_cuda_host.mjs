@@ -3,7 +3,8 @@
  * an x86-64 Linux with g++. `--sanitize` has the address and undefined-behaviour sanitizers watch (slower).
  */
 
-import { join } from 'node:path'
+import { mkdirSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { kernel_sources } from './build_cuda_kernels.mjs'
 import { host_target, require_cargo } from './rust.mjs'
@@ -21,6 +22,7 @@ export async function build_cuda_host(sanitize) {
   const name = `cuda_host${sanitize ? '_sanitized' : ''}`
   const library = `.setup/${name}.so`
   await step(name, { inputs: [kernel_sources, 'scripts/test_cuda_host.mjs'], outputs: [library] }, () => {
+    mkdirSync(dirname(join(root, library)), { recursive: true })
     const watch = sanitize ? ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined'] : []
     run('g++', [
       ...['-std=c++17', '-O2', '-g', '-shared', '-fPIC', '-DSWITCH_HOST'],

@@ -86,6 +86,7 @@ export interface LoadOptions {
   architecture: Architecture
   dtype?: Dtype
   device?: string
+  expert_device?: string
   routing?: RoutingPolicy
 }
 

@@ -14,6 +14,7 @@ const OPTION_NAMES: ReadonlySet<string> = new Set<keyof InitOptions>([
   'backend',
   'device',
   'dtype',
+  'expert_device',
   'initializer',
   'routing',
   'seed',

@@ -32,6 +32,12 @@ export interface ModelOptions extends BackendOptions {
    * bits. Router, norms and softmax never are.
    */
   dtype?: DtypeName
+  /**
+   * Where the experts of a model on a GPU are kept. `auto`, the default: there too. `cpu`: in host memory, where they are
+   * computed or from where they are copied as they are chosen, whichever a measurement at load finds faster; for models whose
+   * experts do not fit (`OUT_OF_MEMORY` otherwise, with the sizes). On the CPU it changes nothing.
+   */
+  expert_device?: 'auto' | 'cpu'
   /** How tokens are given to experts. Default `{ type: 'reference' }`. */
   routing?: RoutingPolicy | RoutingPolicy['type']
 }
@@ -54,15 +60,17 @@ export interface LoadedModel {
   info: Operations['model_info']['reply']
 }
 
-const OPTION_NAMES: ReadonlySet<string> = new Set<keyof PretrainedOptions>([
-  ...HUB_OPTIONS,
+/** Options that are not the repository's. */
+const OWN_OPTIONS = [
   'backend',
   'config',
   'device',
   'dtype',
+  'expert_device',
   'routing',
   'variant',
-])
+] satisfies (keyof PretrainedOptions)[]
+const OPTION_NAMES: ReadonlySet<string> = new Set<keyof PretrainedOptions>([...HUB_OPTIONS, ...OWN_OPTIONS])
 
 /** Bytes of weights loaded between two looks at the signal, which may come from a server meanwhile. */
 const STEP_BYTES = 4 * 2 ** 20
@@ -74,6 +82,7 @@ export function engine_options(architecture: Architecture, options: ModelOptions
     architecture,
     dtype: to_dtype(options.dtype),
     device: options.device === undefined || options.device === 'wasm' ? 'auto' : options.device,
+    ...(options.expert_device && { expert_device: options.expert_device }),
     ...(routing !== undefined && { routing }),
   }
 }
@@ -133,7 +142,7 @@ export async function load_model(
 
 function hub_options({ progress_callback, ...options }: PretrainedOptions): RepositoryOptions {
   const hub: Record<string, unknown> = { ...options }
-  for (const name of ['backend', 'config', 'device', 'dtype', 'routing', 'variant']) delete hub[name]
+  for (const name of OWN_OPTIONS) delete hub[name]
   return { ...hub, ...(progress_callback && { progress_callback }) } as RepositoryOptions
 }
 

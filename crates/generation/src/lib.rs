@@ -17,7 +17,7 @@ mod strategies;
 pub use error::{
     GenerationError, OptionFault, INTERNAL, INVALID_INPUT, INVALID_OPTION, OUT_OF_MEMORY, UNSUPPORTED_OPTION,
 };
-pub use model::{StepInput, StepModel};
+pub use model::{StepInput, StepModel, TokenRule};
 pub use options::{EarlyStopping, GenerationOptions, Strategy, SUPPORTED_OPTIONS};
 pub use process_scores::process_scores;
 pub use processors::{RowContext, ScorePipeline, ScoreProcessor};

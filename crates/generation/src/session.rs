@@ -72,7 +72,10 @@ impl Session {
     pub fn step(&mut self, model: &mut dyn StepModel, now_ms: f64) -> Result<StepReport, GenerationError> {
         let mut report = StepReport::default();
         loop {
-            self.advance(model)?;
+            self.shared.unobserved = true;
+            let advanced = self.advance(model);
+            self.shared.unobserved = false;
+            advanced?;
             self.choose(model, now_ms)?;
             let StepReport { tokens, finished, done } = self.commit(model)?;
             report.tokens.extend(tokens);

@@ -41,6 +41,7 @@ pub fn prepare(
         vocab_size,
         rows: facts,
         scores: Vec::new(),
+        unobserved: false,
     })
 }
 

@@ -112,7 +112,7 @@ pub fn with_adapters(
     }
     let config = base.config().as_ref().clone();
     let adapted = SwitchTransformers::build(config, base.architecture(), *base.policy(), parameters)?;
-    Ok((adapted.on(base.device().clone())?.in_place_of(Arc::clone(base)), pairs.len()))
+    Ok((adapted.on(base.device().clone(), base.expert_device())?.in_place_of(Arc::clone(base)), pairs.len()))
 }
 
 fn read(checkpoint: &Checkpoint, info: &TensorInfo) -> Result<Vec<f32>> {

@@ -84,10 +84,11 @@ impl DecoderCache {
         encoder_rows: Arc<Rows>,
         cross: Arc<Vec<CrossKeyValues>>,
         expected_tokens: usize,
+        on_host: bool,
     ) -> Self {
         let slots = row_of_slot.len();
         let mut caches = vec![vec![LayerCache::default(); slots]; layers];
-        for cache in caches.iter_mut().flatten() {
+        for cache in caches.iter_mut().flatten().filter(|_| on_host) {
             cache.reserve(expected_tokens, inner);
         }
         Self {
@@ -99,7 +100,7 @@ impl DecoderCache {
             cross,
             inner,
             #[cfg(feature = "cuda")]
-            device: Default::default(),
+            device: crate::cuda::DeviceCache::expecting(expected_tokens),
         }
     }
 

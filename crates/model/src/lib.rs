@@ -35,7 +35,7 @@ pub use error::{code, ModelError, Result};
 pub use initialise::{initialise, Initializer};
 pub use layers::bucket as relative_position_bucket;
 pub use losses::{cross_entropy, router_losses, token_log_probs, RouterLosses, IGNORE_INDEX};
-pub use model::{select, SwitchTransformers, Tokens};
+pub use model::{select, ExpertDevice, SwitchTransformers, TokenChoice, Tokens};
 pub use parameters::{specs, Architecture, ParameterSpec, Parameters, Role};
 pub use profile::{measure, Part, Profile};
 pub use routing::{route, RoutingPolicy};

@@ -31,6 +31,28 @@ pub enum Tokens<'a> {
     Embeds(Tensor),
 }
 
+/// Where the experts of a model on a CUDA device are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ExpertDevice {
+    /// Where the rest is.
+    #[default]
+    Model,
+    /// In host memory: computed there, or copied as they are chosen, whichever a measurement at load says is faster.
+    Host,
+}
+
+/// How [`SwitchTransformers::choose`] takes a token from each row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenChoice<'a> {
+    /// One per row from 0 up to 1, to draw by; `None`: the largest logit, the lowest id among equals.
+    pub uniforms: Option<&'a [f64]>,
+    pub temperature: f32,
+    /// 0: all.
+    pub top_k: usize,
+    /// 1: all.
+    pub top_p: f64,
+}
+
 struct Sequence {
     encoder_embedding: Weight,
     decoder_embedding: Weight,
@@ -98,11 +120,29 @@ impl SwitchTransformers {
 
     /// The same model, computing on `device`. Its weights go there when they are first used; `OUT_OF_MEMORY` where they
     /// would not fit.
-    pub fn on(mut self, device: Device) -> Result<Self> {
+    pub fn on(self, device: Device, experts: ExpertDevice) -> Result<Self> {
+        self.placed(device, experts, 0)
+    }
+
+    /// [`Self::on`] for a training, whose gradients take `gradient_bytes` there.
+    pub fn training_on(self, device: Device, gradient_bytes: u64) -> Result<Self> {
+        self.placed(device, ExpertDevice::Model, gradient_bytes)
+    }
+
+    fn placed(mut self, device: Device, experts: ExpertDevice, more_bytes: u64) -> Result<Self> {
+        let _ = (experts, more_bytes);
         #[cfg(feature = "cuda")]
-        {
-            let bytes = self.parameters.iter().map(|(_, w)| w.values().bytes() as u64).sum();
-            crate::cuda::check_room(&device, bytes)?;
+        if device.is_cuda() {
+            let bytes = |experts: bool| -> u64 {
+                let of = self.parameters.iter().filter(|(name, _)| name.contains(".experts.expert_") == experts);
+                of.map(|(_, weight)| weight.values().bytes() as u64).sum()
+            };
+            let on_host = experts == ExpertDevice::Host;
+            let expert_bytes = bytes(true);
+            crate::cuda::check_room(&device, bytes(false) + more_bytes, if on_host { 0 } else { expert_bytes })?;
+            if let (true, Some(bank)) = (on_host, Arc::get_mut(&mut self.bank)) {
+                bank.keep_on_host(&device, self.config.activation)?;
+            }
         }
         self.device = device;
         Ok(self)
@@ -122,7 +162,25 @@ impl SwitchTransformers {
     /// The same model with its adapters for good: what it was without them is forgotten.
     pub fn merged(&self) -> Result<Self> {
         let config = self.config.as_ref().clone();
-        Self::build(config, self.architecture, self.policy, self.parameters.clone())?.on(self.device.clone())
+        Self::build(config, self.architecture, self.policy, self.parameters.clone())?
+            .on(self.device.clone(), self.expert_device())
+    }
+
+    /// Where its experts are.
+    pub fn expert_device(&self) -> ExpertDevice {
+        match self.experts_on_host() {
+            true => ExpertDevice::Host,
+            false => ExpertDevice::Model,
+        }
+    }
+
+    /// Whether its experts stay in host memory while it computes elsewhere.
+    pub fn experts_on_host(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        let on_host = self.bank.on_host().is_some();
+        #[cfg(not(feature = "cuda"))]
+        let on_host = false;
+        on_host
     }
 
     /// Where it computes.
@@ -152,7 +210,7 @@ impl SwitchTransformers {
 
     fn embedded(&self, tokens: Tokens<'_>, table: &Weight) -> Result<Tensor> {
         match tokens {
-            Tokens::Ids(ids) if ops::recording() => ops::trained_embedding(table, ids),
+            Tokens::Ids(ids) if ops::recording() => ops::trained_embedding(table, ids, &self.device),
             Tokens::Ids(ids) => ops::embedding(table, ids, &self.device),
             Tokens::Embeds(x) => {
                 let (_, width) = ops::flat_dims(&x)?;
@@ -268,7 +326,8 @@ impl SwitchTransformers {
         let inner = self.config.inner_dim();
         let token_bytes = row_of_slot.len().max(1) * layers.max(1) * inner * 8;
         let reserved = expected_tokens.min(MAX_RESERVED_TOKENS).min(MAX_RESERVED_BYTES / token_bytes.max(1));
-        Ok(DecoderCache::new(layers, inner, row_of_slot, Arc::new(encoder_rows), cross, reserved))
+        let on_host = self.device.is_cpu();
+        Ok(DecoderCache::new(layers, inner, row_of_slot, Arc::new(encoder_rows), cross, reserved, on_host))
     }
 
     /// The decoder over cached rows: `inputs` pairs a slot with how many of `tokens` it takes, in order. `mask` marks
@@ -321,6 +380,16 @@ impl SwitchTransformers {
             true => ops::linear(&ops::scale(&x, (self.config.d_model as f64).powf(-0.5))?, head),
             false => ops::linear(&x, head),
         })
+    }
+
+    /// A token per row of [`Self::logits`], chosen where they lie: not on the CPU, and not where a row has none to choose.
+    pub fn choose(&self, logits: &Tensor, choice: &TokenChoice<'_>) -> Result<Option<Vec<u32>>> {
+        let _ = choice;
+        match logits.device() {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) => crate::cuda::choose(logits, choice),
+            _ => Ok(None),
+        }
     }
 
     /// `SwitchTransformersTop1Router` or `SwitchTransformersSparseMLP` on `x` `[tokens, d_model]`: the sparse layer's

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::{json, Value};
 use switch_model::quantisation::Recipe;
 use switch_model::{
-    choose_device, device_name, initialise, reconcile, Architecture, Initializer, LoadDtype, Loader, RoutingPolicy,
-    StorageDtype, SwitchTransformers, SwitchTransformersConfig,
+    choose_device, device_name, initialise, reconcile, Architecture, ExpertDevice, Initializer, LoadDtype, Loader,
+    RoutingPolicy, StorageDtype, SwitchTransformers, SwitchTransformersConfig,
 };
 
 use super::{reply, Call};
@@ -42,6 +42,8 @@ struct LoadOptions {
     #[serde(default)]
     device: Option<String>,
     #[serde(default)]
+    expert_device: Option<String>,
+    #[serde(default)]
     routing: Value,
 }
 
@@ -62,6 +64,17 @@ impl LoadOptions {
 
     fn device(&self) -> Result<Device, Failure> {
         Ok(choose_device(self.device.as_deref())?)
+    }
+
+    fn expert_device(&self) -> Result<ExpertDevice, Failure> {
+        match self.expert_device.as_deref() {
+            None | Some("auto") => Ok(ExpertDevice::Model),
+            Some("cpu") => Ok(ExpertDevice::Host),
+            Some(other) => {
+                let message = format!("expert_device: found {other:?}, expected \"auto\" or \"cpu\"");
+                Err(Failure::new("INVALID_OPTION", message))
+            }
+        }
     }
 }
 
@@ -116,7 +129,7 @@ pub fn load_start(call: Call<'_>) -> Result<Reply, Failure> {
         options.policy()?,
         load_dtype(options.dtype.as_deref())?,
     )?
-    .on(device);
+    .on(device, options.expert_device()?);
     let total_bytes = loader.progress().total_bytes;
     let handle = handles::insert(Object::Load(Box::new(loader)), None)?;
     Ok(reply(json!({ "load": handle, "total_bytes": total_bytes })))
@@ -191,7 +204,8 @@ pub fn init(call: Call<'_>) -> Result<Reply, Failure> {
     let memory = crate::available_memory();
     let recipe = config.quantization.as_ref();
     let parameters = initialise(&config, architecture, request.seed, initializer, dtype, recipe, memory)?;
-    let model = SwitchTransformers::build(config, architecture, policy, parameters)?.on(device)?;
+    let model = SwitchTransformers::build(config, architecture, policy, parameters)?
+        .on(device, request.options.expert_device()?)?;
     let handle = handles::insert(Object::Model(Arc::new(model)), None)?;
     Ok(reply(json!({ "model": handle })))
 }

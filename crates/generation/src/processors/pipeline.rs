@@ -24,6 +24,7 @@ use super::top_k::TopK;
 use super::top_p::TopP;
 use super::typical_p::TypicalP;
 use super::{RowContext, ScoreProcessor, Scratch};
+use crate::model::TokenRule;
 use crate::options::GenerationOptions;
 
 /// The processors and warpers of one generation, and their buffers.
@@ -32,11 +33,19 @@ pub struct ScorePipeline {
     processors: Vec<Box<dyn ScoreProcessor>>,
     warpers: Vec<Box<dyn ScoreProcessor>>,
     pub(crate) scratch: Scratch,
+    rule: Option<TokenRule>,
 }
 
 impl ScorePipeline {
     pub fn new(options: &GenerationOptions) -> Self {
-        Self { processors: processors(options), warpers: warpers(options), scratch: Scratch::default() }
+        let (processors, warpers) = (processors(options), warpers(options));
+        let rule = rule(options).filter(|(_, count)| processors.is_empty() && warpers.len() == *count);
+        Self { processors, warpers, scratch: Scratch::default(), rule: rule.map(|(rule, _)| rule) }
+    }
+
+    /// All that the pipeline does, where it is no more than this.
+    pub fn rule(&self) -> Option<TokenRule> {
+        self.rule
     }
 
     /// The reference's logits processors, before those of the host.
@@ -55,6 +64,20 @@ impl ScorePipeline {
             warper.apply(row, scores, &mut self.scratch);
         }
     }
+}
+
+/// What a model could choose by, and how many warpers that stands for.
+fn rule(options: &GenerationOptions) -> Option<(TokenRule, usize)> {
+    if options.num_beams > 1 {
+        return None;
+    }
+    if !options.do_sample {
+        return Some((TokenRule { do_sample: false, temperature: 1.0, top_k: 0, top_p: 1.0 }, 0));
+    }
+    let temperature = options.temperature as f32;
+    let rule = TokenRule { do_sample: true, temperature, top_k: options.top_k, top_p: options.top_p.min(1.0) };
+    let warpers = [options.temperature != 1.0, options.top_k > 0, options.top_p < 1.0];
+    Some((rule, warpers.into_iter().filter(|used| *used).count()))
 }
 
 fn processors(options: &GenerationOptions) -> Vec<Box<dyn ScoreProcessor>> {

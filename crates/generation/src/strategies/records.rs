@@ -24,6 +24,11 @@ impl Records {
         Self { scores: wanted(options.output_scores), logits: wanted(options.output_logits) }
     }
 
+    /// Whether neither is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.scores.is_none() && self.logits.is_none()
+    }
+
     /// Begins a step of `slots` rows.
     pub fn begin(&mut self, slots: usize, vocab_size: usize) -> Result<(), GenerationError> {
         for record in [&mut self.scores, &mut self.logits].into_iter().flatten() {

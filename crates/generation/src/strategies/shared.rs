@@ -3,7 +3,7 @@
 use super::records::Records;
 use crate::error::{GenerationError, INTERNAL, INVALID_INPUT};
 use crate::math;
-use crate::model::{StepInput, StepModel};
+use crate::model::{StepInput, StepModel, TokenRule};
 use crate::options::GenerationOptions;
 use crate::processors::{RowContext, ScorePipeline};
 use crate::random::RandomStream;
@@ -49,6 +49,8 @@ pub struct Shared {
     pub records: Records,
     /// Scores of the live rows, `[live rows, vocab_size]` row-major.
     pub scores: Vec<f32>,
+    /// Whether nobody looks at the scores of the step that begins: the model may choose by itself.
+    pub unobserved: bool,
 }
 
 impl Shared {
@@ -67,15 +69,36 @@ impl Shared {
                 model.reset(*slot)?;
             }
         }
-        let inputs: Vec<StepInput<'_>> = hypotheses
-            .iter()
-            .map(|(slot, ids)| {
-                let last = ids.get(ids.len().saturating_sub(1)..).unwrap_or(ids);
-                StepInput { slot: *slot, tokens: if whole { ids } else { last } }
-            })
-            .collect();
-        model.step(&inputs, &mut self.scores)?;
+        model.step(&inputs(hypotheses, whole), &mut self.scores)?;
         self.check_logits(hypotheses.len())
+    }
+
+    /// What the model may choose by at this step, if at all.
+    pub fn rule(&self, model: &dyn StepModel) -> Option<TokenRule> {
+        let alone = self.unobserved && self.options.use_cache && self.records.is_empty() && model.chooses();
+        self.pipeline.rule().filter(|_| alone)
+    }
+
+    /// As [`feed`](Self::feed) after the first time, and lets the model choose by `rule`. `None`: the logits are in `scores`.
+    pub fn feed_and_choose(
+        &mut self,
+        model: &mut dyn StepModel,
+        hypotheses: &[(usize, &[u32])],
+        rule: &TokenRule,
+        uniforms: &[f64],
+    ) -> Result<Option<Vec<u32>>, GenerationError> {
+        let uniforms = rule.do_sample.then_some(uniforms);
+        let Some(tokens) = model.step_and_choose(&inputs(hypotheses, false), rule, uniforms, &mut self.scores)? else {
+            self.check_logits(hypotheses.len())?;
+            return Ok(None);
+        };
+        self.scores.clear();
+        let known = |token: &u32| usize::try_from(*token).is_ok_and(|token| token < self.vocab_size);
+        if tokens.len() != hypotheses.len() || !tokens.iter().all(known) {
+            let message = format!("the model chose {tokens:?} for {} rows of {}", hypotheses.len(), self.vocab_size);
+            return Err(GenerationError::new(INTERNAL, message));
+        }
+        Ok(Some(tokens))
     }
 
     /// Refuses logits of another size than was agreed.
@@ -111,6 +134,17 @@ impl Shared {
     pub fn stream(&self, row: usize, sequence: usize) -> RandomStream {
         RandomStream::new(self.seed, self.rows.get(row).map_or(0, |facts| facts.content), sequence)
     }
+}
+
+/// What is fed of hypotheses: all of their ids, or the last.
+fn inputs<'a>(hypotheses: &[(usize, &'a [u32])], whole: bool) -> Vec<StepInput<'a>> {
+    hypotheses
+        .iter()
+        .map(|(slot, ids)| {
+            let last = ids.get(ids.len().saturating_sub(1)..).unwrap_or(ids);
+            StepInput { slot: *slot, tokens: if whole { ids } else { last } }
+        })
+        .collect()
 }
 
 /// Refuses a row of scores with NaN in it.

@@ -20,6 +20,13 @@ struct Sequence {
     random: RandomStream,
 }
 
+impl Sequence {
+    /// The number that the next token is drawn by.
+    fn uniform(&self, shared: &Shared) -> Option<f64> {
+        Some(self.random.uniform(shared.rows.get(self.row)?.step(&self.ids), 0))
+    }
+}
+
 pub struct Single {
     /// `row * num_return_sequences + index`, which is also the slot.
     sequences: Vec<Sequence>,
@@ -85,7 +92,21 @@ impl Decoder for Single {
         } else {
             let live = self.live.iter().filter_map(|slot| Some((*slot, self.sequences.get(*slot)?.ids.as_slice())));
             let inputs: Vec<(usize, &[u32])> = live.collect();
-            shared.feed(model, &inputs, false)?;
+            match shared.rule(model) {
+                None => shared.feed(model, &inputs, false)?,
+                Some(rule) => {
+                    let uniforms: Vec<f64> =
+                        self.live.iter().filter_map(|slot| self.sequences.get(*slot)?.uniform(shared)).collect();
+                    if let Some(tokens) = shared.feed_and_choose(model, &inputs, &rule, &uniforms)? {
+                        for (slot, token) in self.live.iter().zip(tokens) {
+                            if let Some(sequence) = self.sequences.get_mut(*slot) {
+                                sequence.next = Some(token);
+                            }
+                        }
+                        return Ok(());
+                    }
+                }
+            }
         }
         shared.records.begin(self.sequences.len(), shared.vocab_size)?;
         let Shared { scores, pipeline, records, rows, vocab_size, .. } = shared;
@@ -110,9 +131,19 @@ impl Decoder for Single {
     fn choose(&mut self, shared: &mut Shared, _: &mut dyn StepModel, out_of_time: bool) -> Result<(), GenerationError> {
         let do_sample = shared.options.do_sample;
         let Shared { scores, pipeline, records, rows, vocab_size, options, .. } = shared;
-        for (slot, scores) in self.live.iter().zip(scores.chunks_mut(*vocab_size)) {
+        let mut all_scores = scores.chunks_mut(*vocab_size);
+        for slot in &self.live {
             let Some(sequence) = self.sequences.get_mut(*slot) else { continue };
             let Some(facts) = rows.get(sequence.row) else { continue };
+            let ends = |ids: &[u32], token| {
+                out_of_time || ids.len() + 1 >= facts.max_length || options.eos_token_id.contains(&token)
+            };
+            // Chosen by the model.
+            if let Some(token) = sequence.next {
+                sequence.stop = ends(&sequence.ids, token);
+                continue;
+            }
+            let Some(scores) = all_scores.next() else { continue };
             refuse_nan(scores, sequence.row)?;
             pipeline.warp(&facts.context(&sequence.ids, &[]), scores);
             records.write(Kind::Scores, *slot, scores);
@@ -123,8 +154,7 @@ impl Decoder for Single {
                 u32::try_from(argmax(scores)).unwrap_or(0)
             };
             sequence.next = Some(token);
-            let full = sequence.ids.len() + 1 >= facts.max_length;
-            sequence.stop = out_of_time || full || options.eos_token_id.contains(&token);
+            sequence.stop = ends(&sequence.ids, token);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Attention over ragged rows: `kernels/attention.cu` and `attention_backward.cu`.
 
+use super::training::DropoutArgument;
 use super::{int, push, shared, side, Address, Argument, Launches, WARP};
 use crate::error::{product, KernelError};
 
@@ -58,6 +59,8 @@ pub struct Attention {
     pub head_dim: usize,
     pub span: usize,
     pub zero: usize,
+    /// Of probabilities, in training: [`attention`] honours it where `lse` is given.
+    pub dropout: DropoutArgument,
 }
 
 fn check(heads: usize, head_dim: usize) -> Result<(), KernelError> {
@@ -123,6 +126,7 @@ impl Attention {
             bytes.extend_from_slice(&value.to_ne_bytes());
         }
         shape(&mut bytes, [self.kv_stride, self.q_stride], [self.heads, self.head_dim, self.span, self.zero])?;
+        bytes.extend_from_slice(&self.dropout.bytes());
         bytes.extend_from_slice(&int("tiles of queries", tiles)?.to_ne_bytes());
         bytes.extend_from_slice(&[0; 4]);
         Ok(Argument(bytes))
@@ -165,6 +169,7 @@ pub fn attention_backward(launches: &mut Launches, p: &AttentionBackward, rows: 
         bytes.extend_from_slice(&value.to_ne_bytes());
     }
     shape(&mut bytes, [f.kv_stride, f.q_stride], [f.heads, f.head_dim, f.span, f.zero])?;
+    bytes.extend_from_slice(&f.dropout.bytes());
     let argument = Argument(bytes);
     let (count, heads) = (int("rows", rows.len())? as u32, side("heads", f.heads)?);
     let longest = |of: fn(&Span) -> usize| rows.iter().map(of).max().unwrap_or(0);

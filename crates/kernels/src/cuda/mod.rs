@@ -9,6 +9,8 @@ mod permute;
 mod pointwise;
 mod product;
 mod route;
+mod sample;
+mod training;
 
 pub use attention::{attention, attention_backward, Attention, AttentionBackward, Span, MOST_HEAD_DIM};
 pub use permute::{most_tiles, permute, Permutation, PERMUTE_CHUNK};
@@ -19,6 +21,11 @@ pub use pointwise::{
 };
 pub use product::{product, Arithmetic, Flags, Product, WeightType};
 pub use route::{route, route_backward, Route};
+pub use sample::{sample_rows, Sampling};
+pub use training::{
+    activate_rows, activate_rows_backward, copy_columns, dropout, gate_backward, jitter, token_loss, Activated,
+    DropoutArgument, TokenLoss,
+};
 
 use crate::error::KernelError;
 
@@ -38,7 +45,7 @@ macro_rules! arguments {
         }
     )*};
 }
-arguments!(u64, i64, u32, i32, f32);
+arguments!(u64, i64, u32, i32, f32, f64);
 
 /// One kernel launch. Block and grid are never empty.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,6 +12,10 @@ pub enum Arithmetic {
     Float32,
     /// Tensor cores over tf32 (float32 weights only; others as [`Arithmetic::Float32`]).
     Tf32,
+    /// Tensor cores over weights as they are stored (bfloat16, float16) and inputs as the sum of two such numbers, 16 and 22
+    /// bits of significand, in twice the products: as near to float32 as the order of its sums. Others as with
+    /// [`Arithmetic::Float32`], but for quantised weights, which are as with [`Arithmetic::Half`].
+    Split,
     /// Tensor cores over what the weights are stored in: bfloat16, or float16 with inputs held to ±65504; quantised and
     /// float32 weights as bfloat16.
     Half,
@@ -117,6 +121,7 @@ impl Method {
         }
         match (arithmetic, weight) {
             (Arithmetic::Half, _) | (Arithmetic::Tf32, WeightType::F32) => Self::Tensor,
+            (Arithmetic::Split, kind) if kind != WeightType::F32 => Self::Tensor,
             _ => Self::Exact,
         }
     }
@@ -157,11 +162,18 @@ pub fn product(
     const HALF: [&str; 5] =
         ["product_bf16_f32", "product_f16_f16", "product_bf16_bf16", "product_bf16_int8", "product_bf16_int4"];
     // Columns of a block, and its shared memory: for tiles two buffers of both operands.
+    const TENSOR_BYTES: u32 = 2 * (128 + 128) * 20 * 4;
     let (kernel, columns, shared_bytes) = match method {
         Method::Few => (FEW[weight.name()], 8, 0),
         Method::Exact => (EXACT[weight.name()], 64, 2 * (64 + 64) * 17 * 4),
-        Method::Tensor if arithmetic == Arithmetic::Tf32 => ("product_tf32_f32", 128, 2 * (128 + 128) * 20 * 4),
-        Method::Tensor => (HALF[weight.name()], 128, 2 * (128 + 128) * 20 * 4),
+        Method::Tensor if arithmetic == Arithmetic::Tf32 => ("product_tf32_f32", 128, TENSOR_BYTES),
+        Method::Tensor if arithmetic == Arithmetic::Split && weight == WeightType::Bf16 => {
+            ("product_split_bf16", 128, TENSOR_BYTES)
+        }
+        Method::Tensor if arithmetic == Arithmetic::Split && weight == WeightType::F16 => {
+            ("product_split_f16", 128, TENSOR_BYTES)
+        }
+        Method::Tensor => (HALF[weight.name()], 128, TENSOR_BYTES),
     };
     let tiles = if p.tiles != 0 { p.tile_count } else { p.m.div_ceil(method.tile_rows()) };
     let depth = if p.flags.ragged_k { p.groups } else { 1 };

@@ -63,6 +63,15 @@ impl Dropout {
         }
     }
 
+    /// What the kernels on a GPU need: seed, [`Self::threshold`] and [`Self::scale`].
+    #[cfg(feature = "cuda")]
+    pub(crate) fn parts(&self) -> (u64, u32, f32) {
+        match self.is_none() {
+            true => (0, 0, 1.0),
+            false => (self.seed, self.threshold(), self.scale()),
+        }
+    }
+
     /// Of the 2³² values that an element's bits may have, those below this are dropped.
     #[inline(always)]
     fn threshold(&self) -> u32 {

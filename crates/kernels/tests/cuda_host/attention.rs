@@ -60,6 +60,7 @@ impl Case {
             head_dim: self.dim,
             span: self.span,
             zero: self.zero,
+            ..Attention::default()
         }
     }
 

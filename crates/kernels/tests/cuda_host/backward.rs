@@ -70,7 +70,7 @@ fn attention_of_ragged_rows() {
     let rows = vec![
         (4, 4, None, None),
         (5, 6, Some(vec![0, 1, 1, 0, 1, 1]), None),
-        (6, 6, Some(vec![0, 1, 1, 1, 1, 0]), Some(0)),
+        (6, 6, Some(vec![1, 0, 1, 1, 1, 0]), Some(0)),
         (3, 5, None, Some(2)),
     ];
     let case = Case::new(rows, 2, 5);

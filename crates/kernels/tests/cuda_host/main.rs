@@ -7,5 +7,7 @@ mod host;
 mod pointwise;
 mod products;
 mod routing;
+mod sampling;
 #[path = "../support/mod.rs"]
 mod support;
+mod training;

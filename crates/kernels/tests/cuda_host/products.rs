@@ -131,6 +131,41 @@ fn products_of_every_type_and_size() {
     }
 }
 
+/// Against exact products of the stored numbers: sums of two halves are as good as float32 here.
+#[test]
+fn split_inputs_keep_their_significand() {
+    for (kind, tolerance) in [(WeightType::Bf16, 5e-6), (WeightType::F16, 1e-6), (WeightType::F32, 1e-6)] {
+        for (m, n, k) in [(3, 9, 33), (17, 8, 16), (150, 140, 70), (129, 33, 96)] {
+            let mut random = Random((m * 1000 + n * 10 + k) as u64);
+            let (x, w) = (random.vec(m * k), Stored::new(&mut random, kind, n, k));
+            let found = each_order(
+                || vec![f32::NAN; m * n],
+                |launches, y| {
+                    let p =
+                        Product { a: at(&x), a_row: k, a_k: 1, b: w.address(), b_row: k, b_k: 1, ..Product::default() };
+                    let p = Product { y: out(y), y_row: n, m, n, k, ..p };
+                    product(launches, Arithmetic::Split, kind, Activation::Identity, &p).unwrap();
+                },
+                |y| y,
+            );
+            let expected = reference::linear(&x, m, w.matrix(n, k));
+            assert_close(&found, &expected, tolerance, &format!("split {kind:?} {m} x {n} x {k}"));
+        }
+    }
+    // What is not finite stays so.
+    let (x, w) = ([f32::INFINITY, f32::NAN, 1.0].repeat(6), [bf16::from_f32(2.0).to_bits()]);
+    let found = each_order(
+        || vec![0f32; 18],
+        |launches, y| {
+            let p = Product { a: at(&x), a_row: 1, a_k: 1, b: at(&w), b_row: 1, b_k: 1, ..Product::default() };
+            let p = Product { y: out(y), y_row: 1, m: 18, n: 1, k: 1, ..p };
+            product(launches, Arithmetic::Split, WeightType::Bf16, Activation::Identity, &p).unwrap();
+        },
+        |y| y.iter().map(|y| if y.is_nan() { -1.0 } else { *y }).collect(),
+    );
+    assert_eq!(found[..3], [f32::INFINITY, -1.0, 2.0]);
+}
+
 #[test]
 fn float16_inputs_past_its_range_are_held() {
     let (x, w) = (vec![1e6f32; 32], [f16::from_f32(0.5).to_bits()]);

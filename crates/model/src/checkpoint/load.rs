@@ -11,7 +11,7 @@ use switch_kernels::Precision;
 use super::matching::{match_tensors, Stored};
 use crate::config::SwitchTransformersConfig;
 use crate::error::{code, ModelError, Result};
-use crate::model::SwitchTransformers;
+use crate::model::{ExpertDevice, SwitchTransformers};
 use crate::parameters::{specs, Architecture, ParameterSpec, Parameters, Role};
 use crate::quantisation::{Kind, QuantisedMatrix, Recipe};
 use crate::routing::RoutingPolicy;
@@ -46,6 +46,7 @@ pub struct Loader {
     parameters: Parameters,
     progress: Progress,
     device: Device,
+    experts: ExpertDevice,
 }
 
 impl Loader {
@@ -75,12 +76,13 @@ impl Loader {
             parameters: Parameters::default(),
             progress: Progress { loaded_bytes: 0, total_bytes },
             device: Device::Cpu,
+            experts: ExpertDevice::default(),
         })
     }
 
-    /// The model is to compute on `device`.
-    pub fn on(mut self, device: Device) -> Self {
-        self.device = device;
+    /// The model is to compute on `device`, with its experts where `experts` says.
+    pub fn on(mut self, device: Device, experts: ExpertDevice) -> Self {
+        (self.device, self.experts) = (device, experts);
         self
     }
 
@@ -102,7 +104,8 @@ impl Loader {
 
     /// The model, once every step is done.
     pub fn finish(self) -> Result<SwitchTransformers> {
-        SwitchTransformers::build(self.config, self.architecture, self.policy, self.parameters)?.on(self.device)
+        SwitchTransformers::build(self.config, self.architecture, self.policy, self.parameters)?
+            .on(self.device, self.experts)
     }
 
     /// Who asks for bfloat16 by name does not need float32's last bits; but for the router and position bias.

@@ -44,12 +44,17 @@ fn copy(
 }
 
 /// The layers of a cache. Empty until something is decoded.
-#[derive(Default)]
 pub struct DeviceCache {
     pub layers: Vec<DeviceLayer>,
+    /// Tokens a slot that are made room for at once, so that generating them moves nothing.
+    expected: usize,
 }
 
 impl DeviceCache {
+    pub fn expecting(tokens: usize) -> Self {
+        Self { layers: Vec::new(), expected: tokens }
+    }
+
     /// Makes room for `tokens` tokens a slot in every layer; what is there (`lens` by slot) stays. Grows by doubling.
     pub fn reserve(
         &mut self,
@@ -63,7 +68,7 @@ impl DeviceCache {
         if self.layers.len() == layers && tokens <= held {
             return Ok(());
         }
-        let capacity = tokens.max(held * 2).next_multiple_of(STEP_TOKENS);
+        let capacity = tokens.max(held * 2).max(self.expected).next_multiple_of(STEP_TOKENS);
         let elements = lens.len().checked_mul(capacity).and_then(|n| n.checked_mul(inner));
         // Rows of the buffer are counted in 32 bits.
         let elements = elements.filter(|_| i32::try_from(lens.len() * capacity).is_ok()).ok_or_else(|| {

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Tensor};
 use switch_kernels::cuda::{
-    most_tiles, permute, product, route, Flags, Launches, Permutation, Product, Route, WeightType, PERMUTE_CHUNK,
+    most_tiles, permute, product, route, Address, Flags, Launches, Permutation, Product, Route, WeightType,
+    PERMUTE_CHUNK,
 };
-use switch_kernels::{Activation, Routes};
+use switch_kernels::{Activation, Precision, Routes};
 
 use super::run::{floats, model_error, run, wrap, Buffer};
-use super::weights::{arithmetic, multiply};
+use super::weights::{arithmetic, multiply, passing};
 use crate::config::{RouterDtype, SwitchTransformersConfig};
 use crate::error::{ModelError, Result};
 use crate::layers::{ExpertBank, FeedForward};
@@ -52,33 +53,100 @@ pub(super) fn storage_device(storage: &CudaStorage) -> CudaDevice {
 }
 
 /// The addresses of a layer's experts, by matrix.
-struct Table {
-    wi: Matrices,
-    wi_1: Option<Matrices>,
-    wo: Matrices,
-    d_ff: usize,
+pub(super) struct Table {
+    pub(super) wi: Matrices,
+    pub(super) wi_1: Option<Matrices>,
+    pub(super) wo: Matrices,
+    pub(super) d_ff: usize,
+    /// Matrices that are here for one pass only.
+    _passing: Vec<(Buffer<u8>, Option<Buffer<f32>>)>,
 }
 
 /// One matrix of every expert: values, scales where they are quantised, and their one type.
-struct Matrices {
-    values: Buffer<u64>,
-    scales: Buffer<u64>,
-    kind: WeightType,
+pub(super) struct Matrices {
+    pub(super) values: Buffer<u64>,
+    pub(super) scales: Buffer<u64>,
+    pub(super) kind: WeightType,
+    pub(super) precision: Precision,
 }
 
 impl Matrices {
     fn new(device: &CudaDevice, weights: &[&Weight]) -> candle_core::Result<Self> {
+        Self::at(device, weights, |_, weight| weight.on_cuda_with_scales(device))
+    }
+
+    /// The addresses that `place` gives by the expert's number.
+    fn at(
+        device: &CudaDevice,
+        weights: &[&Weight],
+        mut place: impl FnMut(usize, &Weight) -> candle_core::Result<(Address, Address)>,
+    ) -> candle_core::Result<Self> {
         let kind = weights.first().map(|w| w.cuda_type());
         let kind = kind
             .filter(|kind| weights.iter().all(|w| w.cuda_type() == *kind))
             .ok_or_else(|| model_error(ModelError::internal("no experts, or experts of several types in one layer")))?;
         let (mut values, mut scales) = (Vec::new(), Vec::new());
-        for weight in weights {
-            let addresses = weight.on_cuda_with_scales(device)?;
+        let precision = weights.first().map(|w| w.precision()).unwrap_or_default();
+        for (expert, weight) in weights.iter().enumerate() {
+            let addresses = place(expert, weight)?;
             values.push(addresses.0);
             scales.push(addresses.1);
         }
-        Ok(Self { values: Buffer::from_host(device, &values)?, scales: Buffer::from_host(device, &scales)?, kind })
+        let (values, scales) = (Buffer::from_host(device, &values)?, Buffer::from_host(device, &scales)?);
+        Ok(Self { values, scales, kind, precision })
+    }
+}
+
+/// The matrices of a layer's experts, each by expert.
+struct Bank<'a> {
+    wi: Vec<&'a Weight>,
+    wi_1: Vec<&'a Weight>,
+    wo: Vec<&'a Weight>,
+}
+
+impl<'a> Bank<'a> {
+    fn new(bank: &'a ExpertBank, layer: usize, experts: usize) -> Result<Self> {
+        let mut all = Self { wi: Vec::new(), wi_1: Vec::new(), wo: Vec::new() };
+        for index in 0..experts {
+            let (wi, wi_1, wo) = bank.expert(layer, index)?.matrices();
+            all.wi.push(wi);
+            all.wi_1.extend(wi_1);
+            all.wo.push(wo);
+        }
+        Ok(all)
+    }
+
+    fn d_ff(&self) -> usize {
+        self.wi.first().and_then(|w| w.shape().first()).copied().unwrap_or(0)
+    }
+}
+
+impl Table {
+    /// A layer of which only the experts `chosen` (ascending) are on the device, for as long as the table is.
+    pub(super) fn passing(
+        device: &CudaDevice,
+        bank: &ExpertBank,
+        layer: usize,
+        experts: usize,
+        chosen: &[usize],
+    ) -> candle_core::Result<Arc<Self>> {
+        let all = Bank::new(bank, layer, experts).map_err(model_error)?;
+        let mut held = Vec::new();
+        let mut copied = |weights: &[&Weight]| {
+            Matrices::at(device, weights, |expert, weight| {
+                if chosen.binary_search(&expert).is_err() {
+                    return Ok((0, 0));
+                }
+                let (values, scales) = passing(device, weight.values())?;
+                let addresses = (values.address(), scales.as_ref().map_or(0, Buffer::address));
+                held.push((values, scales));
+                Ok(addresses)
+            })
+        };
+        let wi = copied(&all.wi)?;
+        let wi_1 = if all.wi_1.is_empty() { None } else { Some(copied(&all.wi_1)?) };
+        let wo = copied(&all.wo)?;
+        Ok(Arc::new(Self { wi, wi_1, wo, d_ff: all.d_ff(), _passing: held }))
     }
 }
 
@@ -88,7 +156,7 @@ pub struct ExpertTables(Mutex<HashMap<(DeviceId, usize), Arc<Table>>>);
 
 impl ExpertTables {
     /// A layer's table; its experts are uploaded when it is first asked for.
-    fn of(
+    pub(super) fn of(
         &self,
         device: &CudaDevice,
         bank: &ExpertBank,
@@ -100,19 +168,13 @@ impl ExpertTables {
         if let Some(table) = held.get(&key) {
             return Ok(Arc::clone(table));
         }
-        let (mut wi, mut wi_1, mut wo) = (Vec::new(), Vec::new(), Vec::new());
-        for index in 0..experts {
-            let (i, i_1, o) = bank.expert(layer, index).map_err(model_error)?.matrices();
-            wi.push(i);
-            wi_1.extend(i_1);
-            wo.push(o);
-        }
-        let d_ff = wi.first().and_then(|w| w.shape().first()).copied().unwrap_or(0);
+        let all = Bank::new(bank, layer, experts).map_err(model_error)?;
         let table = Arc::new(Table {
-            wi: Matrices::new(device, &wi)?,
-            wi_1: if wi_1.is_empty() { None } else { Some(Matrices::new(device, &wi_1)?) },
-            wo: Matrices::new(device, &wo)?,
-            d_ff,
+            wi: Matrices::new(device, &all.wi)?,
+            wi_1: if all.wi_1.is_empty() { None } else { Some(Matrices::new(device, &all.wi_1)?) },
+            wo: Matrices::new(device, &all.wo)?,
+            d_ff: all.d_ff(),
+            _passing: Vec::new(),
         });
         held.insert(key, Arc::clone(&table));
         Ok(table)
@@ -133,6 +195,8 @@ pub struct Routed<'a> {
 
 struct Sparse<'a> {
     routed: &'a Routed<'a>,
+    /// In the place of the bank's.
+    table: Option<Arc<Table>>,
     routes: Mutex<Option<Routes>>,
 }
 
@@ -163,7 +227,10 @@ impl CustomOp2 for Sparse<'_> {
         let (tokens, width) = l1.shape().dims2()?;
         let experts = l2.shape().dims2()?.1;
         let (x, logits) = (floats(s1, l1)?, floats(s2, l2)?);
-        let table = bank.cuda_tables().of(&device, bank, layer, experts)?;
+        let table = match &self.table {
+            Some(table) => Arc::clone(table),
+            None => bank.cuda_tables().of(&device, bank, layer, experts)?,
+        };
 
         // Routing. Rows may differ in length, and with a factor in their capacity.
         let mut starts = vec![0i32];
@@ -195,8 +262,8 @@ impl CustomOp2 for Sparse<'_> {
 
         // Sorting. Tiles depend on how a matrix is multiplied; matrices of one layer may be stored differently.
         let kind = table.wi.kind;
-        let how = |kind| arithmetic(kind).map_err(model_error);
-        let tile_count = most_tiles(how(kind)?, kind, tokens, experts);
+        let how = |of: &Matrices| arithmetic(of.kind, of.precision).map_err(model_error);
+        let tile_count = most_tiles(how(&table.wi)?, kind, tokens, experts);
         let counts = Buffer::<i32>::new(&device, tokens.div_ceil(PERMUTE_CHUNK) * experts)?;
         let offsets = Buffer::<i32>::new(&device, experts + 1)?;
         let order = Buffer::<i32>::new(&device, tokens)?;
@@ -208,9 +275,9 @@ impl CustomOp2 for Sparse<'_> {
             order: order.address(),
             tiles: tiles.address(),
         };
-        permute(&mut launches, how(kind)?, kind, &list, tokens, experts).map_err(kernel)?;
+        permute(&mut launches, how(&table.wi)?, kind, &list, tokens, experts).map_err(kernel)?;
         for other in table.wi_1.iter().chain([&table.wo]) {
-            if most_tiles(how(other.kind)?, other.kind, tokens, experts) != tile_count {
+            if most_tiles(how(other)?, other.kind, tokens, experts) != tile_count {
                 return Err(model_error(ModelError::internal("matrices of one layer that are multiplied differently")));
             }
         }
@@ -241,7 +308,7 @@ impl CustomOp2 for Sparse<'_> {
         };
         let mut push = |act, of: &Matrices, p: &Product| {
             let p = Product { b_table: of.values.address(), scale_table: of.scales.address(), ..*p };
-            product(&mut launches, how(of.kind)?, of.kind, act, &p).map_err(kernel)
+            product(&mut launches, how(of)?, of.kind, act, &p).map_err(kernel)
         };
         push(config.activation.activation, &table.wi, &Product { flags: gather, ..inner })?;
         if let Some(wi_1) = &table.wi_1 {
@@ -276,7 +343,13 @@ impl CustomOp2 for Sparse<'_> {
 
 /// `x` `[tokens, d_model]` through the experts that `logits` `[tokens, experts]` choose; the decisions, where wanted.
 pub fn sparse(x: &Tensor, logits: &Tensor, routed: &Routed<'_>) -> Result<(Tensor, Option<Routes>)> {
-    let op = Sparse { routed, routes: Mutex::new(None) };
+    let op = Sparse { routed, table: None, routes: Mutex::new(None) };
     let y = x.apply_op2_no_bwd(logits, &op)?;
     Ok((y, op.routes.into_inner().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// [`sparse`] through matrices that are not the bank's own.
+pub(super) fn sparse_with(x: &Tensor, logits: &Tensor, routed: &Routed<'_>, table: Arc<Table>) -> Result<Tensor> {
+    let op = Sparse { routed, table: Some(table), routes: Mutex::new(None) };
+    Ok(x.apply_op2_no_bwd(logits, &op)?)
 }

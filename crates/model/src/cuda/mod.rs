@@ -5,17 +5,31 @@
 
 mod attention;
 mod cache;
+mod choose;
 mod errors;
 mod experts;
+mod gradients;
+mod hidden;
+mod host_experts;
+mod loss;
 mod pointwise;
 mod probe;
 mod run;
+mod training;
+mod upload;
 mod weights;
 
-pub use attention::{attend, cached};
+pub use attention::{attend, attend_backward, attend_train, cached, AttendBack};
 pub use cache::{DeviceCache, DeviceLayer};
+pub use choose::choose;
 pub use errors::of_candle;
 pub use experts::{feed_forward, sparse, ExpertTables, Routed};
-pub use pointwise::{add, add_bias, embedding, linear, pointwise, rms_norm, select};
+pub use gradients::DeviceGradient;
+pub use hidden::{dense_backward, dense_train, Hidden, Kept, SparseStep};
+pub use host_experts::{sparse_from_host, HostExperts};
+pub use loss::{token_losses, Head};
+pub use pointwise::{add, add_bias, add_to, embedding, embedding_storage, linear, pointwise, rms_norm, select};
 pub use probe::{check_room, devices, open};
+pub use run::Buffer;
+pub use training::{columns, embedding_backward, linear_backward, rms_norm_backward, spread};
 pub use weights::WeightCopy;

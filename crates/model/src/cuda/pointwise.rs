@@ -69,6 +69,17 @@ pub fn add(
     pointwise(a, a_layout, |launches, a, n, out| cuda::add(launches, a, b, n, out))
 }
 
+/// Adds `b` to `a` where it lies.
+pub fn add_to(
+    (a, a_layout): (&CudaStorage, &Layout),
+    (b, b_layout): (&CudaStorage, &Layout),
+) -> candle_core::Result<()> {
+    let (a_at, b_at) = (floats(a, a_layout)?, floats(b, b_layout)?);
+    let mut launches = Launches::new();
+    cuda::add(&mut launches, a_at, b_at, a_layout.shape().elem_count(), a_at).map_err(|e| model_error(e.into()))?;
+    run(&storage_device(a), &launches).map_err(model_error)
+}
+
 pub fn add_bias(bias: &Weight, storage: &CudaStorage, layout: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
     let (rows, width) = layout.shape().dims2()?;
     if bias.elements() != width || bias.cuda_type() != WeightType::F32 {
@@ -80,13 +91,23 @@ pub fn add_bias(bias: &Weight, storage: &CudaStorage, layout: &Layout) -> candle
 
 /// Rows of a table `[.., width]` that lies at `table`, by numbers that lie in it.
 fn rows_of(device: &CudaDevice, table: Address, kind: WeightType, ids: &[u32], width: usize) -> Result<Tensor> {
+    let (storage, shape) = row_storage(device, table, kind, ids, width)?;
+    Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
+}
+
+fn row_storage(
+    device: &CudaDevice,
+    table: Address,
+    kind: WeightType,
+    ids: &[u32],
+    width: usize,
+) -> Result<(CudaStorage, Shape)> {
     let out = Buffer::<f32>::new(device, ids.len() * width)?;
     let places = Buffer::from_host(device, ids)?;
     let mut launches = Launches::new();
     cuda::embedding(&mut launches, table, kind, places.address(), ids.len(), width, out.address())?;
     run(device, &launches)?;
-    let (storage, shape) = wrap(out, device, (ids.len(), width));
-    Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
+    Ok(wrap(out, device, (ids.len(), width)))
 }
 
 fn check_ids(ids: &[u32], rows: usize) -> Result<()> {
@@ -102,6 +123,20 @@ pub fn embedding(device: &CudaDevice, table: &Weight, ids: &[u32]) -> Result<Ten
     };
     check_ids(ids, rows)?;
     rows_of(device, table.on_cuda(device)?, table.cuda_type(), ids, width)
+}
+
+/// [`embedding`] as an op's result; `beside` says on which device.
+pub fn embedding_storage(
+    beside: &CudaStorage,
+    table: &Weight,
+    ids: &[u32],
+) -> candle_core::Result<(CudaStorage, Shape)> {
+    let device = storage_device(beside);
+    let &[rows, width] = table.shape() else {
+        return Err(model_error(ModelError::internal(format!("embeddings of shape {:?}", table.shape()))));
+    };
+    check_ids(ids, rows).map_err(model_error)?;
+    row_storage(&device, table.on_cuda(&device)?, table.cuda_type(), ids, width).map_err(model_error)
 }
 
 /// Rows of a flat activation.

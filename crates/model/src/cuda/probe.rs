@@ -94,21 +94,30 @@ pub fn open(number: usize) -> Result<Device> {
     Ok(Device::Cuda(device))
 }
 
-/// Refuses weights that the device cannot hold.
-pub fn check_room(device: &Device, bytes: u64) -> Result<()> {
+/// Refuses what the device cannot hold: `bytes` of weights (and gradients), and `expert_bytes` of experts.
+pub fn check_room(device: &Device, bytes: u64, expert_bytes: u64) -> Result<()> {
     let Device::Cuda(cuda) = device else { return Ok(()) };
     let stream = cuda.cuda_stream();
     let (free, total) = stream.context().mem_get_info().map_err(|e| of_driver(&e, "asking for free memory"))?;
-    if bytes <= free as u64 {
+    let needed = bytes.saturating_add(expert_bytes);
+    if needed <= free as u64 {
         return Ok(());
     }
+    let help = match bytes <= free as u64 {
+        true => "use expert_device: 'cpu', which leaves the experts in host memory, a smaller dtype",
+        false => "use a smaller dtype",
+    };
     let message = format!(
-        "the weights take {} MiB and {} of {} MiB are free on the CUDA device; use a smaller dtype or device: 'cpu'",
-        bytes >> 20,
+        "the weights take {} MiB ({} MiB of them experts) and {} of {} MiB are free on the CUDA device; {help} or \
+         device: 'cpu'",
+        needed >> 20,
+        expert_bytes >> 20,
         free >> 20,
         total >> 20
     );
-    let details =
-        serde_json::json!({ "needed_bytes": bytes as f64, "free_bytes": free as f64, "total_bytes": total as f64 });
+    let details = serde_json::json!({
+        "needed_bytes": needed as f64, "expert_bytes": expert_bytes as f64, "free_bytes": free as f64,
+        "total_bytes": total as f64
+    });
     Err(ModelError::new(code::OUT_OF_MEMORY, message).with_details(details))
 }

@@ -8,7 +8,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, DeviceId};
-use candle_core::{CudaStorage, Layout, Shape};
+use candle_core::{CudaStorage, Device, Layout, Shape, Storage, Tensor};
 use switch_kernels::cuda::{Address, Argument, Launches};
 
 use super::errors::of_driver;
@@ -100,6 +100,23 @@ pub fn floats(storage: &CudaStorage, layout: &Layout) -> candle_core::Result<Add
         return Err(candle_core::Error::Msg("operand is shorter than its shape".into()));
     }
     Ok(slice.device_ptr(slice.stream()).0 + start as u64 * 4)
+}
+
+/// Where a contiguous float32 tensor lies; it has to outlive what is enqueued with it.
+pub fn address_of(x: &Tensor) -> candle_core::Result<Address> {
+    let (storage, layout) = x.storage_and_layout();
+    match &*storage {
+        Storage::Cuda(storage) => floats(storage, layout),
+        _ => Err(candle_core::Error::Msg("expected a tensor on CUDA".into())),
+    }
+}
+
+/// The device of a tensor.
+pub fn device_of(x: &Tensor) -> candle_core::Result<CudaDevice> {
+    match x.device() {
+        Device::Cuda(device) => Ok(device.clone()),
+        _ => Err(candle_core::Error::Msg("expected a tensor on CUDA".into())),
+    }
 }
 
 /// Memory on the device, freed in the order of the stream: after what was enqueued before.

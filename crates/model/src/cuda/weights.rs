@@ -2,17 +2,18 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use candle_core::cuda_backend::{CudaDevice, DeviceId};
+use candle_core::cuda_backend::CudaDevice;
 use switch_kernels::cuda::{product, Address, Arithmetic, Flags, Launches, Product, WeightType};
-use switch_kernels::{Activation, Values};
+use switch_kernels::{Activation, Precision, Values};
 
 use super::run::Buffer;
+use super::upload::{overwrite, upload};
 use crate::error::{code, ModelError, Result};
 use crate::weight::Weight;
 
 /// A weight's copy on a device.
 #[derive(Default)]
-pub struct WeightCopy(Mutex<Option<(DeviceId, Buffer<u8>, Option<Buffer<f32>>)>>);
+pub struct WeightCopy(Mutex<Option<(CudaDevice, Buffer<u8>, Option<Buffer<f32>>)>>);
 
 impl WeightCopy {
     /// Where the copy of `values` lies, made now if it is not there.
@@ -26,21 +27,40 @@ impl WeightCopy {
         let of = |buffer: &Buffer<u8>, scales: &Option<Buffer<f32>>| {
             (buffer.address(), scales.as_ref().map_or(0, Buffer::address))
         };
-        if let Some((_, buffer, scales)) = held.as_ref().filter(|(id, ..)| *id == device.id()) {
+        if let Some((_, buffer, scales)) = held.as_ref().filter(|(of, ..)| of.id() == device.id()) {
             return Ok(of(buffer, scales));
         }
-        let (bytes, scales): (&[u8], Option<&[f32]>) = match values {
-            Values::F32(v) => (bytemuck::cast_slice(v), None),
-            Values::F16(v) | Values::Bf16(v) => (bytemuck::cast_slice(v), None),
-            Values::I8 { values, scales } => (bytemuck::cast_slice(values), Some(scales)),
-            Values::I4 { values, scales, .. } => (values, Some(scales)),
-        };
-        let buffer = Buffer::from_host(device, bytes)?;
+        let (bytes, scales) = parts(values);
+        let buffer = upload(device, bytes)?;
         let scales = scales.map(|scales| Buffer::from_host(device, scales)).transpose()?;
         let addresses = of(&buffer, &scales);
-        *held = Some((device.id(), buffer, scales));
+        *held = Some((device.clone(), buffer, scales));
         Ok(addresses)
     }
+
+    /// Writes values that have changed over the copy, where there is one: addresses stay.
+    pub fn refresh(&self, values: Values<'_>) -> candle_core::Result<()> {
+        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((device, buffer, None)) => overwrite(device, parts(values).0, buffer),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Values as bytes, and the scales of quantised ones.
+fn parts(values: Values<'_>) -> (&[u8], Option<&[f32]>) {
+    match values {
+        Values::F32(v) => (bytemuck::cast_slice(v), None),
+        Values::F16(v) | Values::Bf16(v) => (bytemuck::cast_slice(v), None),
+        Values::I8 { values, scales } => (bytemuck::cast_slice(values), Some(scales)),
+        Values::I4 { values, scales, .. } => (values, Some(scales)),
+    }
+}
+
+/// An expert's matrix on the device for as long as the result lives, beside no copy that is kept.
+pub fn passing(device: &CudaDevice, values: Values<'_>) -> candle_core::Result<(Buffer<u8>, Option<Buffer<f32>>)> {
+    let (bytes, scales) = parts(values);
+    Ok((upload(device, bytes)?, scales.map(|scales| Buffer::from_host(device, scales)).transpose()?))
 }
 
 impl Weight {
@@ -51,6 +71,11 @@ impl Weight {
     /// The values and, of a quantised weight, the scales.
     pub(crate) fn on_cuda_with_scales(&self, device: &CudaDevice) -> candle_core::Result<(Address, Address)> {
         self.cuda_copy().addresses(device, self.values())
+    }
+
+    /// Brings a copy on the device up to date, where there is one.
+    pub(crate) fn refresh_on_cuda(&self) -> Result<()> {
+        Ok(self.cuda_copy().refresh(self.values())?)
     }
 
     pub(crate) fn cuda_type(&self) -> WeightType {
@@ -64,19 +89,24 @@ impl Weight {
     }
 }
 
-/// What products may be rounded to: `SWITCH_CUDA_ARITHMETIC`, `auto` (tensor cores for weights stored in halves, float32
-/// for others), `tf32` (tensor cores for float32 weights too) or `float32` (none).
-pub fn arithmetic(weight: WeightType) -> Result<Arithmetic> {
+/// What products of 17 rows or more are computed in: `SWITCH_CUDA_ARITHMETIC`. `auto`: weights in halves on tensor cores, with
+/// inputs as sums of two; others in float32; in a training in bfloat16 everything rounded to it. `half`: weights in halves
+/// with inputs rounded once. `tf32`: float32 weights too, rounded to tf32. `float32`: no tensor cores.
+pub fn arithmetic(weight: WeightType, precision: Precision) -> Result<Arithmetic> {
     static ASKED: OnceLock<String> = OnceLock::new();
     let asked = ASKED.get_or_init(|| std::env::var("SWITCH_CUDA_ARITHMETIC").unwrap_or_default());
-    let half = weight != WeightType::F32;
-    match asked.as_str() {
-        "" | "auto" => Ok(if half { Arithmetic::Half } else { Arithmetic::Float32 }),
-        "tf32" => Ok(if half { Arithmetic::Half } else { Arithmetic::Tf32 }),
-        "float32" => Ok(Arithmetic::Float32),
-        other => {
-            let message =
-                format!("SWITCH_CUDA_ARITHMETIC: found {other:?}, expected \"auto\", \"tf32\" or \"float32\"");
+    let stored_half = weight != WeightType::F32;
+    match (asked.as_str(), precision) {
+        ("float32", _) => Ok(Arithmetic::Float32),
+        ("" | "auto" | "half" | "tf32", Precision::Bfloat16) => Ok(Arithmetic::Half),
+        ("" | "auto", _) => Ok(Arithmetic::Split),
+        ("half", _) if stored_half => Ok(Arithmetic::Half),
+        ("half", _) => Ok(Arithmetic::Float32),
+        ("tf32", _) => Ok(if stored_half { Arithmetic::Half } else { Arithmetic::Tf32 }),
+        (other, _) => {
+            let message = format!(
+                "SWITCH_CUDA_ARITHMETIC: found {other:?}, expected \"auto\", \"half\", \"tf32\" or \"float32\""
+            );
             Err(ModelError::new(code::INVALID_OPTION, message))
         }
     }
@@ -115,5 +145,5 @@ pub fn multiply(
         flags: Flags { multiply, ..Flags::default() },
         ..Product::default()
     };
-    Ok(product(launches, arithmetic(kind)?, kind, activation, &p)?)
+    Ok(product(launches, arithmetic(kind, weight.precision())?, kind, activation, &p)?)
 }

@@ -74,6 +74,9 @@ pub struct ExpertBank {
     layers: Vec<Vec<FeedForward>>,
     #[cfg(feature = "cuda")]
     cuda: crate::cuda::ExpertTables,
+    /// Where the experts of a model on a device stay on the host: how fast they are where.
+    #[cfg(feature = "cuda")]
+    on_host: Option<crate::cuda::HostExperts>,
 }
 
 impl ExpertBank {
@@ -81,6 +84,22 @@ impl ExpertBank {
     #[cfg(feature = "cuda")]
     pub(crate) fn cuda_tables(&self) -> &crate::cuda::ExpertTables {
         &self.cuda
+    }
+
+    /// Leaves the experts in host memory, whatever the rest of the model computes on.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn keep_on_host(
+        &mut self,
+        device: &candle_core::Device,
+        act: crate::config::FeedForwardActivation,
+    ) -> Result<()> {
+        self.on_host = Some(crate::cuda::HostExperts::measure(self, device, act)?);
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_host(&self) -> Option<&crate::cuda::HostExperts> {
+        self.on_host.as_ref()
     }
 
     /// Adds a layer's experts and says under which number.
@@ -131,12 +150,17 @@ impl SparseMlp {
         trace: &mut Trace,
     ) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if x.device().is_cuda() {
+        if x.device().is_cuda() && training.is_none() {
             let dtype = config.router_dtype;
-            let logits = self.router.logits(x, dtype)?;
             let want_routes = trace.want_routes;
             let layer = self.layer;
             let routed = crate::cuda::Routed { rows, config, policy, dtype, bank, layer, want_routes };
+            if let Some(how) = bank.on_host() {
+                let (logits, routes) = self.router.forward(x, rows, config, policy, dtype)?;
+                trace.router(&logits, &routes);
+                return crate::cuda::sparse_from_host(x, &logits, &routed, &routes, how, config.activation);
+            }
+            let logits = self.router.logits(x, dtype)?;
             let (y, routes) = crate::cuda::sparse(x, &logits, &routed)?;
             trace.router(&logits, &routes.unwrap_or_default());
             return Ok(y);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use switch_kernels::Routes;
 
 use crate::config::{RouterDtype, SwitchTransformersConfig};
@@ -60,8 +60,7 @@ impl Router {
         dtype: RouterDtype,
     ) -> Result<(Tensor, Routes)> {
         let logits = self.logits(x, dtype)?;
-        // The module alone is asked for its decisions; a sparse layer on a device makes its own.
-        let logits = if logits.device().is_cpu() { logits } else { logits.to_device(&Device::Cpu)? };
+        // On a device this waits for the logits; a layer in use, whose experts are there too, makes its decisions there.
         let routes = ops::on_values(&logits, |values| Ok(route(values, rows, config, policy, dtype)))??;
         Ok((logits, routes))
     }

@@ -72,6 +72,18 @@ impl InplaceOp2 for AddTo {
         let to = range.ok_or_else(|| candle_core::Error::Msg("operand is not contiguous".into()))?;
         switch_kernels::training::add_to(to, from).map_err(kernel_error)
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &mut candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+    ) -> candle_core::Result<()> {
+        check(l1, l2)?;
+        crate::cuda::add_to((s1, l1), (s2, l2))
+    }
 }
 
 /// `a + b`, of equal shapes.

@@ -29,9 +29,23 @@ struct TrainedAttention {
     dropout: Dropout,
     /// The logarithm of each query's sum of exponentials, `[heads, q_len]` per row.
     log_sums: Mutex<Vec<Vec<f32>>>,
+    /// The same on a CUDA device, `[tokens, heads]`.
+    #[cfg(feature = "cuda")]
+    device_sums: Mutex<Option<crate::cuda::Buffer<f32>>>,
 }
 
 impl TrainedAttention {
+    #[cfg(feature = "cuda")]
+    fn row_spans(&self) -> Vec<RowSpan<'_>> {
+        let spans = self.spans.iter();
+        spans
+            .map(|s| {
+                let Span { q_start, q_len, kv_start, kv_len, ref mask, causal_offset } = *s;
+                RowSpan { q_start, q_len, kv_start, kv_len, mask: mask.as_deref(), causal_offset }
+            })
+            .collect()
+    }
+
     fn rows<'a>(
         &'a self,
         q: &'a [f32],
@@ -110,6 +124,23 @@ impl CustomOp3 for TrainedAttention {
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        s1: &candle_core::CudaStorage,
+        l1: &Layout,
+        s2: &candle_core::CudaStorage,
+        l2: &Layout,
+        s3: &candle_core::CudaStorage,
+        l3: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        let operands = [(s1, l1), (s2, l2), (s3, l3)];
+        let (bias, rows) = (self.bias.as_deref(), self.row_spans());
+        let (y, shape, sums) = crate::cuda::attend_train(&rows, self.heads, bias, &self.dropout, operands)?;
+        *self.device_sums.lock().unwrap_or_else(PoisonError::into_inner) = Some(sums);
+        Ok((y, shape))
+    }
+
     fn bwd(
         &self,
         q: &Tensor,
@@ -118,6 +149,20 @@ impl CustomOp3 for TrainedAttention {
         out: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if let Some(lse) = self.device_sums.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let [q, k, v] = crate::cuda::attend_backward(&crate::cuda::AttendBack {
+                rows: &self.row_spans(),
+                heads: self.heads,
+                bias: self.bias.as_deref(),
+                dropout: &self.dropout,
+                lse: &lse,
+                operands: [q, k, v],
+                out,
+                gradient,
+            })?;
+            return Ok((Some(q), Some(k), Some(v)));
+        }
         let inner = q.dim(1)?;
         let (q_lens, kv_lens) = self.lens();
         let log_sums = self.log_sums.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,6 +243,14 @@ pub fn trained_attention(
             causal_offset: s.causal_offset,
         });
     }
-    let op = TrainedAttention { spans: owned, heads, bias: bias.cloned(), dropout, log_sums: Mutex::default() };
+    let op = TrainedAttention {
+        spans: owned,
+        heads,
+        bias: bias.cloned(),
+        dropout,
+        log_sums: Mutex::default(),
+        #[cfg(feature = "cuda")]
+        device_sums: Mutex::default(),
+    };
     apply3(q, k, v, op, Keep::InputsAndResult)
 }

@@ -25,7 +25,20 @@ impl CustomOp1 for Columns {
         Ok((CpuStorage::F32(y), Shape::from((tokens, self.len))))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::columns(storage, layout, self.start, self.len)
+    }
+
     fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if dy.device().is_cuda() {
+            return Ok(Some(crate::cuda::spread(&[(dy, self.start)], self.width)?));
+        }
         let tokens = dy.dim(0)?;
         let mut dx = vec![0f32; tokens * self.width];
         on_values(dy, |dy| {

@@ -23,7 +23,22 @@ impl CustomOp1 for Op {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::pointwise(storage, layout, |launches, x, n, y| {
+            switch_kernels::cuda::dropout(launches, x, &self.dropout, n, y)
+        })
+    }
+
     fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        if dy.device().is_cuda() {
+            // Its own way back.
+            return Ok(Some(dy.apply_op1_no_bwd(self)?));
+        }
         let mut dx = buffers::take(dy.elem_count()).map_err(model_error)?;
         on_values(dy, |dy| {
             switch_kernels::training::dropout(&self.dropout, dy, &mut dx);

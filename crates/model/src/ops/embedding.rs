@@ -40,7 +40,20 @@ impl CustomOp1 for TrainedEmbedding {
         Ok((CpuStorage::F32(out), Shape::from((self.ids.len(), width))))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::embedding_storage(storage, &self.table, &self.ids)
+    }
+
     fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if dy.device().is_cuda() && crate::cuda::embedding_backward(&self.table, &self.ids, dy).map_err(model_error)? {
+            return Ok(None);
+        }
         if let Some(trainable) = self.table.trainable() {
             let width = self.table.matrix().map_err(model_error)?.cols;
             on_values(dy, |dy| {
@@ -54,7 +67,7 @@ impl CustomOp1 for TrainedEmbedding {
 }
 
 /// [`embedding`] with a way back: the beginning of what is tracked.
-pub fn trained_embedding(table: &Weight, ids: &[u32]) -> Result<Tensor> {
-    let nothing = Tensor::from_slice(&[0f32], 1, &Device::Cpu)?;
+pub fn trained_embedding(table: &Weight, ids: &[u32], device: &Device) -> Result<Tensor> {
+    let nothing = Tensor::from_slice(&[0f32], 1, device)?;
     begin(&nothing, TrainedEmbedding { table: table.clone(), ids: ids.to_vec() })
 }

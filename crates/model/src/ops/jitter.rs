@@ -34,7 +34,22 @@ impl CustomOp1 for Jitter {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::pointwise(storage, layout, |launches, x, n, y| {
+            switch_kernels::cuda::jitter(launches, x, self.noise, self.seed, n, y)
+        })
+    }
+
     fn bwd(&self, _: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        if dy.device().is_cuda() {
+            // Its own way back.
+            return Ok(Some(dy.apply_op1_no_bwd(self)?));
+        }
         let mut dx = on_values(dy, |dy| Ok(dy.to_vec()))?;
         self.apply(&mut dx);
         Ok(Some(Tensor::from_vec(dx, dy.shape().clone(), dy.device())?))

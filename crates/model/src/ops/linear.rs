@@ -79,7 +79,20 @@ impl CustomOp1 for TrainedLinear {
         Ok((CpuStorage::F32(y), Shape::from((tokens, weight.rows))))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::linear(&self.weight, storage, layout)
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if dy.device().is_cuda() {
+            return Ok(Some(crate::cuda::linear_backward(&self.weight, &self.master, x, dy)?));
+        }
         let weight = self.weight.matrix().map_err(model_error)?;
         let (tokens, precision) = (x.dim(0)?, self.weight.precision());
         let mut dx = buffers::take(tokens * weight.cols).map_err(model_error)?;

@@ -38,7 +38,7 @@ pub use sparse::{feed_forward, sparse_feed_forward};
 pub use sparse_training::{trained_feed_forward, trained_sparse_feed_forward};
 pub use tape::{apply1, apply3, record, recording, track, tracked, values_of, Keep};
 
-use candle_core::{CpuStorage, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, Device, Layout, Storage, Tensor};
 
 use crate::error::{ModelError, Result};
 
@@ -69,6 +69,10 @@ pub fn on_values<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> candle_core::Result<T>
     let (storage, layout) = x.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => f(values(storage, layout)?),
-        _ => Err(candle_core::Error::Msg("expected a tensor in host memory".into())),
+        // What has no kernel of its own on a device is done on the host.
+        _ => {
+            drop(storage);
+            on_values(&x.to_device(&Device::Cpu)?, f)
+        }
     }
 }

@@ -49,7 +49,20 @@ impl CustomOp1 for TrainedRmsNorm {
         RmsNorm { weight: &self.weight, eps: self.eps }.cpu_fwd(storage, layout)
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        crate::cuda::rms_norm(&self.weight, self.eps, storage, layout)
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if dy.device().is_cuda() {
+            return Ok(Some(crate::cuda::rms_norm_backward(&self.weight, self.eps, x, dy)?));
+        }
         let weight = self.weight.as_f32().map_err(model_error)?;
         let mut dx = buffers::take(x.elem_count()).map_err(model_error)?;
         on_values(x, |x| {

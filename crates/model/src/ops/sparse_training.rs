@@ -42,6 +42,8 @@ struct TrainedDense {
     act: FeedForwardActivation,
     dropout: Dropout,
     hidden: Mutex<Vec<f32>>,
+    #[cfg(feature = "cuda")]
+    device: Mutex<Option<crate::cuda::Hidden>>,
 }
 
 impl CustomOp1 for TrainedDense {
@@ -72,7 +74,24 @@ impl CustomOp1 for TrainedDense {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        let (weights, act) = (&self.weights, self.act.activation);
+        let (y, shape, hidden) = crate::cuda::dense_train(weights, act, &self.dropout, storage, layout)?;
+        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = Some(hidden);
+        Ok((y, shape))
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if let Some(hidden) = self.device.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let (weights, act) = (&self.weights, self.act.activation);
+            return Ok(Some(crate::cuda::dense_backward(weights, act, &self.dropout, &hidden, x, dy)?));
+        }
         let (n, d) = x.dims2()?;
         let weights = self.weights.weights().map_err(model_error)?;
         let hidden = std::mem::take(&mut *self.hidden.lock().unwrap_or_else(PoisonError::into_inner));
@@ -112,7 +131,15 @@ pub fn trained_feed_forward(
     dropout: Dropout,
 ) -> Result<Tensor> {
     flat_dims(x)?;
-    apply1(x, TrainedDense { weights: weights.clone(), act, dropout, hidden: Mutex::default() }, Keep::Inputs)
+    let op = TrainedDense {
+        weights: weights.clone(),
+        act,
+        dropout,
+        hidden: Mutex::default(),
+        #[cfg(feature = "cuda")]
+        device: Mutex::default(),
+    };
+    apply1(x, op, Keep::Inputs)
 }
 
 struct TrainedSparse {
@@ -122,9 +149,22 @@ struct TrainedSparse {
     act: FeedForwardActivation,
     dropout: Dropout,
     hidden: Mutex<Vec<f32>>,
+    #[cfg(feature = "cuda")]
+    device: Mutex<Option<crate::cuda::Kept>>,
 }
 
 impl TrainedSparse {
+    #[cfg(feature = "cuda")]
+    fn step(&self) -> crate::cuda::SparseStep<'_> {
+        crate::cuda::SparseStep {
+            bank: &self.bank,
+            layer: self.layer,
+            routes: &self.routes,
+            act: self.act.activation,
+            dropout: &self.dropout,
+        }
+    }
+
     fn expert(&self, index: usize) -> std::result::Result<ExpertWeights<'_>, KernelError> {
         self.bank.expert(self.layer, index).and_then(FeedForward::weights).map_err(|e| of_expert(index, e))
     }
@@ -168,6 +208,19 @@ impl CustomOp2 for TrainedSparse {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &candle_core::CudaStorage,
+        layout: &Layout,
+        _: &candle_core::CudaStorage,
+        logits: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        let (y, shape, kept) = self.step().forward(storage, layout, logits.shape().dims2()?.1)?;
+        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        Ok((y, shape))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -175,6 +228,11 @@ impl CustomOp2 for TrainedSparse {
         _: &Tensor,
         dy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if let Some(kept) = self.device.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let [dx, dlogits] = self.step().backward(&kept, x, logits, dy)?;
+            return Ok((Some(dx), Some(dlogits)));
+        }
         let (n, d) = x.dims2()?;
         let hidden = std::mem::take(&mut *self.hidden.lock().unwrap_or_else(PoisonError::into_inner));
         let mut dx = buffers::take(n * d).map_err(model_error)?;
@@ -228,7 +286,15 @@ pub fn trained_sparse_feed_forward(
     dropout: Dropout,
 ) -> Result<Tensor> {
     flat_dims(x)?;
-    let op =
-        TrainedSparse { bank: Arc::clone(bank), layer, routes: routes.clone(), act, dropout, hidden: Mutex::default() };
+    let op = TrainedSparse {
+        bank: Arc::clone(bank),
+        layer,
+        routes: routes.clone(),
+        act,
+        dropout,
+        hidden: Mutex::default(),
+        #[cfg(feature = "cuda")]
+        device: Mutex::default(),
+    };
     apply2(x, logits, op, Keep::Inputs)
 }

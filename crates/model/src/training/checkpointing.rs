@@ -34,6 +34,11 @@ struct Again {
 /// Outputs and, of a sparse layer, router logits, side by side: an op has one result.
 fn side_by_side(y: &Tensor, trace: &Trace) -> Result<Tensor> {
     match trace.router_logits.last() {
+        #[cfg(feature = "cuda")]
+        Some(logits) if y.device().is_cuda() => {
+            let width = y.dim(1)?;
+            Ok(crate::cuda::spread(&[(y, 0), (logits, width)], width + logits.dim(1)?)?)
+        }
         Some(logits) => Ok(Tensor::cat(&[y, logits], 1)?),
         None => Ok(y.clone()),
     }
@@ -63,6 +68,18 @@ impl Again {
         let found = found.ok_or_else(|| candle_core::Error::Msg("a block's result was taken twice".into()))?;
         let values = ops::on_values(&found, |values| Ok(values.to_vec()))?;
         Ok((CpuStorage::F32(values), found.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_forward(&self) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let found = found.ok_or_else(|| candle_core::Error::Msg("a block's result was taken twice".into()))?;
+        let width = found.dim(1)?;
+        let (storage, layout) = found.storage_and_layout();
+        match &*storage {
+            candle_core::Storage::Cuda(storage) => crate::cuda::columns(storage, layout, 0, width),
+            _ => Err(candle_core::Error::Msg("expected a tensor on CUDA".into())),
+        }
     }
 
     /// Gradients of the inputs, from that of the result.
@@ -101,6 +118,15 @@ impl CustomOp1 for Again {
         self.forward()
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        self.cuda_forward()
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> candle_core::Result<Option<Tensor>> {
         Ok(self.backward(&[x], gradient).map_err(failure)?.pop().flatten())
     }
@@ -121,6 +147,19 @@ impl CustomOp3 for Again {
         _: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         self.forward()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        self.cuda_forward()
     }
 
     fn bwd(

@@ -82,8 +82,12 @@ impl Training {
                 return Err(ModelError::new(code::INVALID_OPTION, message));
             }
         }
-        if !model.device().is_cpu() || teacher.as_ref().is_some_and(|teacher| !teacher.device().is_cpu()) {
-            let message = "training runs on the CPU only; load the model (and its teacher) with device: \"cpu\"";
+        if teacher.as_ref().is_some_and(|teacher| !teacher.device().same_device(model.device())) {
+            let message = "teacher: found it on another device than the model, expected both on one; load them alike";
+            return Err(ModelError::new(code::UNSUPPORTED_OPTION, message));
+        }
+        if model.experts_on_host() {
+            let message = "training needs the experts where the rest is: load the model without expert_device: \"cpu\"";
             return Err(ModelError::new(code::UNSUPPORTED_OPTION, message));
         }
         let (parameters, slots) = parameters::trainable(model, &options, available)?;
@@ -91,7 +95,9 @@ impl Training {
         if parameters.iter().all(|(_, weight)| weight.quantised().is_none()) {
             config.quantization = None;
         }
+        let device = model.device().clone();
         let model = SwitchTransformers::build(config, model.architecture(), *model.policy(), parameters)?;
+        let model = model.training_on(device, slots.iter().map(|slot| slot.elements() as u64 * 4).sum())?;
         Ok(Self { model: Arc::new(model), teacher, options, slots, state: BTreeMap::new(), updates: 0 })
     }
 

@@ -56,6 +56,9 @@ impl Slot {
 
     /// Gives the gradient's memory back.
     pub fn free_gradient(&self) {
+        if let Some(trainable) = self.weight.trainable() {
+            trainable.free_device();
+        }
         match self.weight.trainable().map(|trainable| &trainable.learned) {
             Some(Learned::All(gradient)) => *lock(gradient) = Gradient::default(),
             Some(Learned::Adapter(adapter)) => {
@@ -73,11 +76,14 @@ impl Slot {
     /// Nothing reads the model's weights meanwhile.
     pub unsafe fn update<T>(&self, f: impl FnOnce(&mut [f32], Option<&[f32]>) -> T) -> Result<T> {
         let trainable = self.trainable()?;
+        trainable.fetch()?;
         match (&trainable.learned, self.kind) {
             (Learned::All(gradient), _) => {
                 // SAFETY: the caller's promise.
                 let values = unsafe { trainable.values_mut() };
-                Ok(f(values, lock(gradient).get()))
+                let result = f(values, lock(gradient).get());
+                self.refresh_on_device()?;
+                Ok(result)
             }
             (Learned::Adapter(adapter), kind) => {
                 let Adapter { a, b, a_gradient, b_gradient, .. } = &mut *lock(adapter);
@@ -91,7 +97,9 @@ impl Slot {
 
     /// Calls `f` with the gradient, if there is one.
     pub fn with_gradient<T>(&self, f: impl FnOnce(Option<&[f32]>) -> T) -> Result<T> {
-        match (&self.trainable()?.learned, self.kind) {
+        let trainable = self.trainable()?;
+        trainable.fetch()?;
+        match (&trainable.learned, self.kind) {
             (Learned::All(gradient), _) => Ok(f(lock(gradient).get())),
             (Learned::Adapter(adapter), Kind::AdapterB) => Ok(f(lock(adapter).b_gradient.get())),
             (Learned::Adapter(adapter), _) => Ok(f(lock(adapter).a_gradient.get())),
@@ -127,9 +135,19 @@ impl Slot {
         let trainable = self.trainable()?;
         match (&trainable.learned, self.kind) {
             // SAFETY: the caller's promise.
-            (Learned::Adapter(adapter), Kind::AdapterB) => lock(adapter).merge_into(unsafe { trainable.values_mut() }),
+            (Learned::Adapter(adapter), Kind::AdapterB) => {
+                lock(adapter).merge_into(unsafe { trainable.values_mut() })?;
+                self.refresh_on_device()
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Brings the weight's copy on a device up to date.
+    fn refresh_on_device(&self) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        self.weight.refresh_on_cuda()?;
+        Ok(())
     }
 
     /// Makes the sum the new base and the adapter nothing.

@@ -211,18 +211,10 @@ impl Training {
         loss_scale: Option<f32>,
     ) -> Result<(TokenLossSums, Vec<f32>)> {
         let (head, scale) = self.model.head()?;
-        let (matrix, precision) = (head.matrix()?, head.precision());
-        let (vocab, width) = (matrix.rows, matrix.cols);
-        let hidden = ops::on_values(hidden, |values| Ok(values.to_vec()))?;
-        let teacher = match teacher {
-            Some((teacher, states)) => Some((teacher, ops::on_values(&states, |values| Ok(values.to_vec()))?)),
-            None => None,
-        };
         let counted: Vec<usize> = (0..batch.labels.len()).filter(|i| batch.labels[*i] != IGNORE_INDEX).collect();
         if counted.is_empty() {
             return Err(ModelError::input("labels: found none that counts, expected at least one that is not -100"));
         }
-        let mut gradient = if loss_scale.is_some() { ops::buffers::take_zeros(hidden.len())? } else { Vec::new() };
         let (hard_weight, soft_weight) = self.label_weights();
         let options = TokenLossOptions {
             label_smoothing: self.options.label_smoothing as f32,
@@ -233,6 +225,27 @@ impl Training {
             temperature: self.options.temperature as f32,
         };
         let per_target = loss_scale.map(|loss_scale| loss_scale / counted.len() as f32);
+        #[cfg(feature = "cuda")]
+        if hidden.device().is_cuda() {
+            use crate::cuda::{token_losses, Head};
+            let teacher = match &teacher {
+                Some((teacher, hidden)) => {
+                    let (weight, scale) = teacher.head()?;
+                    Some(Head { weight, scale, hidden })
+                }
+                None => None,
+            };
+            let head = Head { weight: head, scale, hidden };
+            return token_losses(head, teacher, &batch.labels, &counted, &options, per_target);
+        }
+        let (matrix, precision) = (head.matrix()?, head.precision());
+        let (vocab, width) = (matrix.rows, matrix.cols);
+        let hidden = ops::on_values(hidden, |values| Ok(values.to_vec()))?;
+        let teacher = match teacher {
+            Some((teacher, states)) => Some((teacher, ops::on_values(&states, |values| Ok(values.to_vec()))?)),
+            None => None,
+        };
+        let mut gradient = if loss_scale.is_some() { ops::buffers::take_zeros(hidden.len())? } else { Vec::new() };
         let chunk = (CHUNK_VALUES / vocab.max(1)).clamp(1, counted.len());
         let mut logits = try_zeros(chunk * vocab)?;
         let mut teacher_logits = if teacher.is_some() { try_zeros(chunk * vocab)? } else { Vec::new() };

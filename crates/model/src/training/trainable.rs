@@ -65,6 +65,9 @@ pub enum Learned {
 pub struct Trainable {
     values: UnsafeCell<Vec<f32>>,
     pub learned: Learned,
+    /// What a CUDA device has summed and the host's gradient does not hold yet.
+    #[cfg(feature = "cuda")]
+    device: crate::cuda::DeviceGradient,
 }
 
 // SAFETY: `values` is written only through `values_mut`, whose callers promise that nothing reads meanwhile.
@@ -72,7 +75,36 @@ unsafe impl Sync for Trainable {}
 
 impl Trainable {
     pub fn new(values: Vec<f32>, learned: Learned) -> Self {
-        Self { values: UnsafeCell::new(values), learned }
+        Self {
+            values: UnsafeCell::new(values),
+            learned,
+            #[cfg(feature = "cuda")]
+            device: Default::default(),
+        }
+    }
+
+    /// Where a device sums the gradient; adapters have theirs on the host.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn device_gradient(&self) -> Option<&crate::cuda::DeviceGradient> {
+        matches!(self.learned, Learned::All(_)).then_some(&self.device)
+    }
+
+    /// Brings what a device has summed to the host's gradient.
+    pub fn fetch(&self) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Some(values) = self.device.take(self.values().len())? {
+            self.add(|gradient| {
+                gradient.iter_mut().zip(&values).for_each(|(sum, value)| *sum += value);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what a gradient takes on a device.
+    pub fn free_device(&self) {
+        #[cfg(feature = "cuda")]
+        self.device.free();
     }
 
     pub fn values(&self) -> &[f32] {
@@ -124,6 +156,8 @@ impl Trainable {
     }
 
     pub fn clear_gradient(&self) {
+        #[cfg(feature = "cuda")]
+        self.device.clear();
         match &self.learned {
             Learned::All(gradient) => gradient.lock().unwrap_or_else(PoisonError::into_inner).clear(),
             Learned::Adapter(adapter) => adapter.lock().unwrap_or_else(PoisonError::into_inner).clear(),

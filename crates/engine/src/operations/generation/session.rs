@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use switch_generation::{GenerationError, Session, StepInput, StepModel, StepReport};
-use switch_model::{measure, select, DecoderCache, ModelError, Part, Profile, SwitchTransformers, Tokens};
+use switch_generation::{GenerationError, Session, StepInput, StepModel, StepReport, TokenRule};
+use switch_model::{measure, select, DecoderCache, ModelError, Part, Profile, SwitchTransformers, TokenChoice, Tokens};
 
 use super::{invalid, records::Records};
 use crate::failure::Failure;
@@ -275,6 +275,32 @@ impl StepModel for ModelSteps {
             false => select(&output, &last).map_err(model_error)?,
         };
         self.logits_of(&output, logits)
+    }
+
+    fn chooses(&self) -> bool {
+        !self.model.device().is_cpu()
+    }
+
+    fn step_and_choose(
+        &mut self,
+        inputs: &[StepInput<'_>],
+        rule: &TokenRule,
+        uniforms: Option<&[f64]>,
+        logits: &mut Vec<f32>,
+    ) -> Result<Option<Vec<u32>>, GenerationError> {
+        let (output, last) = self.decode(inputs)?;
+        let output = match output.dims().first() == Some(&last.len()) {
+            true => output,
+            false => select(&output, &last).map_err(model_error)?,
+        };
+        let scores = self.model.logits(&output).map_err(model_error)?;
+        let TokenRule { temperature, top_k, top_p, .. } = *rule;
+        let choice = TokenChoice { uniforms, temperature, top_k, top_p };
+        let tokens = self.model.choose(&scores, &choice).map_err(model_error)?;
+        if tokens.is_none() {
+            copy_values(&scores, logits).map_err(|e| model_error(ModelError::from(e)))?;
+        }
+        Ok(tokens)
     }
 
     fn step_with_hidden(

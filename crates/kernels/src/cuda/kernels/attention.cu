@@ -5,7 +5,7 @@
 //
 // Tried: nothing has been timed yet. Float32 throughout, 32 queries a block, 8 a warp; a lane is a key for the scores and
 // a feature for the values.
-#include "common.cuh"
+#include "dropout.cuh"
 
 /// As `Span` of attention.rs.
 struct Span {
@@ -31,6 +31,8 @@ struct Attention {
     /// Elements from one token's vector to the next, of keys and values and of queries and outputs.
     long long kv_stride, q_stride;
     int heads, head_dim, span, zero;
+    /// Of probabilities, which are numbered [rows][heads, q_len, kv_len] (training only).
+    Dropout dropout;
     /// Blocks per row.
     int tiles;
 };
@@ -46,6 +48,18 @@ DEVICE int visible_keys(const Span &s, int query) {
 }
 DEVICE float bias_at(const float *bias, int span, int zero, int head, const Span &s, int query, int key) {
     return bias == nullptr ? 0.0f : bias[(long long)head * span + zero + key - (s.position + query)];
+}
+
+/// The number of a row and head's first probability.
+DEVICE unsigned long long first_number(const Dropout &d, const Span *spans, int row, int heads, int head) {
+    if (d.scale == 1.0f) return 0;
+    unsigned long long number = 0;
+    for (int r = 0; r < row; r++) number += (unsigned long long)spans[r].q_len * (unsigned long long)spans[r].kv_len;
+    number *= (unsigned long long)heads;
+    return number + (unsigned long long)head * (unsigned long long)spans[row].q_len * (unsigned long long)spans[row].kv_len;
+}
+DEVICE float kept_pair(const Dropout &d, unsigned long long first, const Span &s, int query, int key) {
+    return kept(d, first + (unsigned long long)query * (unsigned long long)s.kv_len + (unsigned long long)key);
 }
 
 /// Grid: rows · tiles, heads. Shared floats: TILE_QUERIES · (head_dim + KEYS) + KEYS · (head_dim + 1).
@@ -65,6 +79,7 @@ KERNEL attention_forward(Attention p) {
     int mine = query0 + warp_index() * QUERIES;
     float largest[QUERIES], sum[QUERIES], out[QUERIES][MOST_FEATURES];
     bool seen[QUERIES];
+    unsigned long long number = first_number(p.dropout, p.spans, int(blockIdx.x) / p.tiles, p.heads, head);
 #pragma unroll
     for (int i = 0; i < QUERIES; i++) {
         largest[i] = -INFINITY, sum[i] = 0.0f, seen[i] = false;
@@ -108,7 +123,7 @@ KERNEL attention_forward(Attention p) {
             largest[i] = next;
 #pragma unroll
             for (int c = 0; c < MOST_FEATURES; c++) out[i][c] *= shrink;
-            weights[i * KEYS + lane] = weight;
+            weights[i * KEYS + lane] = weight * kept_pair(p.dropout, number, s, query, key);
         }
         fill(v);
         int count = s.kv_len - key0 < KEYS ? s.kv_len - key0 : KEYS;
@@ -137,7 +152,10 @@ KERNEL attention_forward(Attention p) {
             for (int c = 0; c < MOST_FEATURES; c++) {
                 out[i][c] = 0.0f;
                 if (lane + WARP * c >= dim) continue;
-                for (int j = 0; j < s.kv_len; j++) out[i][c] += v[(s.kv_start + j) * p.kv_stride + lane + WARP * c];
+                for (int j = 0; j < s.kv_len; j++) {
+                    float value = v[(s.kv_start + j) * p.kv_stride + lane + WARP * c];
+                    out[i][c] += value * kept_pair(p.dropout, number, s, query, j);
+                }
             }
         }
 #pragma unroll

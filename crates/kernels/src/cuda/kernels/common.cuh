@@ -27,6 +27,7 @@ template <class T> DEVICE T warp_xor(T value, int mask) { return __shfl_xor_sync
 DEVICE unsigned warp_match(int value) { return __match_any_sync(FULL_WARP, value); }
 DEVICE void warp_sync() { __syncwarp(); }
 DEVICE int shared_add(int *at, int value) { return atomicAdd(at, value); }
+DEVICE void shared_add(unsigned long long *at, unsigned long long value) { atomicAdd(at, value); }
 DEVICE float f16_to_f32(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 DEVICE uint16_t f32_to_f16(float value) { return __half_as_ushort(__float2half_rn(value)); }
 DEVICE float from_bits(uint32_t bits) { return __uint_as_float(bits); }
@@ -105,4 +106,23 @@ DEVICE float block_sum(float x, float *scratch) {
     float sum = 0.0f;
     for (int w = 0; w < warp_count(); w++) sum += scratch[w];
     return sum;
+}
+/// The same in float64; `scratch`: a double per warp.
+DEVICE double block_sum(double x, double *scratch) {
+    for (int mask = WARP / 2; mask > 0; mask /= 2) x += warp_xor(x, mask);
+    block_sync();
+    if (lane_index() == 0) scratch[warp_index()] = x;
+    block_sync();
+    double sum = 0.0;
+    for (int w = 0; w < warp_count(); w++) sum += scratch[w];
+    return sum;
+}
+/// The largest over the block, in every thread; NaN is passed over.
+DEVICE float block_max(float x, float *scratch) {
+    x = warp_max(x);
+    block_sync();
+    if (lane_index() == 0) scratch[warp_index()] = x;
+    block_sync();
+    for (int w = 0; w < warp_count(); w++) x = fmaxf(x, scratch[w]);
+    return x;
 }

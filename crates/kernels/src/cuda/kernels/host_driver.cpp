@@ -3,6 +3,8 @@
 // for the device. It knows the kernels of this folder by name and nothing else: candle's own give "not found".
 //
 // Errors are the driver's numbers. Room is SWITCH_HOST_MEMORY bytes, 4 GiB unless set, so that running out can be tried.
+// SWITCH_HOST_DRIVER (13000), SWITCH_HOST_CAPABILITY (80) and SWITCH_HOST_DEVICES (1) make it another machine;
+// SWITCH_HOST_FAIL, a kernel's name, '=' and an error's number, makes that kernel's launches fail.
 
 #include <map>
 #include <mutex>
@@ -22,6 +24,11 @@ size_t room() {
         return text != nullptr && *text != 0 ? size_t(strtoull(text, nullptr, 10)) : size_t(4) << 30;
     }();
     return bytes;
+}
+
+int setting(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return text != nullptr && *text != 0 ? atoi(text) : otherwise;
 }
 
 int allocate(uint64_t *address, size_t bytes) {
@@ -65,14 +72,15 @@ typedef uint64_t Address;
 typedef void *Handle;
 
 API cuInit(unsigned) { return SUCCESS; }
-API cuDriverGetVersion(int *version) { return *version = 13000, SUCCESS; }
-API cuDeviceGetCount(int *count) { return *count = 1, SUCCESS; }
+API cuDriverGetVersion(int *version) { return *version = setting("SWITCH_HOST_DRIVER", 13000), SUCCESS; }
+API cuDeviceGetCount(int *count) { return *count = setting("SWITCH_HOST_DEVICES", 1), SUCCESS; }
 API cuDeviceGet(int *device, int ordinal) { return *device = 0, ordinal == 0 ? SUCCESS : INVALID_DEVICE; }
 API cuDeviceGetName(char *name, int room, int) { return snprintf(name, size_t(room), "host stand-in"), SUCCESS; }
 API cuDeviceTotalMem_v2(size_t *bytes, int) { return *bytes = room(), SUCCESS; }
 API cuDeviceGetAttribute(int *value, int attribute, int) {
     // Capability 8.0; memory pools, so that allocations go the way of the stream.
-    *value = attribute == 75 ? 8 : attribute == 76 ? 0 : attribute == 115 ? 1 : 0;
+    int capability = setting("SWITCH_HOST_CAPABILITY", 80);
+    *value = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : attribute == 115 ? 1 : 0;
     return SUCCESS;
 }
 API cuDevicePrimaryCtxRetain(Handle *context, int) { return *context = &token, SUCCESS; }
@@ -100,6 +108,11 @@ API cuMemAlloc_v2(Address *address, size_t bytes) { return allocate(address, byt
 API cuMemAllocAsync(Address *address, size_t bytes, Handle) { return allocate(address, bytes); }
 API cuMemFree_v2(Address address) { return release(address); }
 API cuMemFreeAsync(Address address, Handle) { return release(address); }
+API cuMemHostAlloc(void **memory, size_t bytes, unsigned) {
+    *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    return *memory != nullptr ? SUCCESS : OUT_OF_MEMORY;
+}
+API cuMemFreeHost(void *memory) { return free(memory), SUCCESS; }
 API cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, Handle) {
     if (!owned(to, bytes)) return INVALID_VALUE;
     return memcpy(reinterpret_cast<void *>(to), from, bytes), SUCCESS;
@@ -132,6 +145,12 @@ API cuLaunchKernel(Handle function, unsigned gx, unsigned gy, unsigned gz, unsig
                    unsigned shared_bytes, Handle, void **arguments, void **) {
     static std::mutex one;
     std::lock_guard<std::mutex> guard(one);
+    if (const char *fail = getenv("SWITCH_HOST_FAIL")) {
+        const char *name = static_cast<const char *>(function), *equals = strchr(fail, '=');
+        if (equals != nullptr && strlen(name) == size_t(equals - fail) && strncmp(name, fail, strlen(name)) == 0) {
+            return atoi(equals + 1);
+        }
+    }
     unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
     if (switch_host_launch(static_cast<const char *>(function), grid, block, shared_bytes, arguments) == 0) return SUCCESS;
     fprintf(stderr, "host stand-in: %s\n", switch_host_failure());

@@ -71,6 +71,7 @@ DEVICE int shared_add(int *at, int value) {
     *at += value;
     return before;
 }
+DEVICE void shared_add(unsigned long long *at, unsigned long long value) { *at += value; }
 
 DEVICE float from_bits(uint32_t bits) {
     float value;

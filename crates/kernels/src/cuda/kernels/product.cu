@@ -203,9 +203,10 @@ template <int ROWS, int DEPTH> struct Quads {
 struct Exact {
     static constexpr int M = 64, N = 64, K = 16, WORDS = (M + N) * (K + 1);
     float sums[4][4] = {};
-    DEVICE_METHOD static void put(uint32_t *tile, int row, int depth, float value) {
+    DEVICE_METHOD static void put_a(uint32_t *tile, int row, int depth, float value) {
         tile[row * (K + 1) + depth] = to_bits(value);
     }
+    DEVICE_METHOD static void put_b(uint32_t *tile, int row, int depth, float value) { put_a(tile, row, depth, value); }
     DEVICE_METHOD static uint32_t *b_of(uint32_t *buffer) { return buffer + M * (K + 1); }
     DEVICE_METHOD void multiply(const uint32_t *a, const uint32_t *b) {
         int row = int(threadIdx.x) / 16, column = int(threadIdx.x) % 16;
@@ -234,11 +235,17 @@ struct Exact {
 };
 
 /// Tensor cores: 128 x 128 of y by 8 warps of 64 x 32. A row of a tile is 16 words (32 halves or 16 tf32), and 4 words of
-/// padding, with which the 32 words that a warp reads for a fragment lie in 32 banks.
-template <class Type> struct Tensor {
-    static constexpr int M = 128, N = 128, K = Type::PER_WORD * 16, STRIDE = 20, WORDS = (M + N) * STRIDE;
+/// padding, with which the 32 words that a warp reads for a fragment lie in 32 banks. With PARTS of 2 a row of a is 8 words
+/// of leading halves and 8 of what these leave, and of b 8 words.
+template <class Type, int PARTS = 1> struct Tensor {
+    static constexpr int M = 128, N = 128, K = Type::PER_WORD * 16 / PARTS, STRIDE = 20, WORDS = (M + N) * STRIDE;
     float sums[4][4][4] = {};
-    DEVICE_METHOD static void put(uint32_t *tile, int row, int depth, float value) {
+    DEVICE_METHOD static void put_a(uint32_t *tile, int row, int depth, float value) {
+        float left = value - Type::put(tile + row * STRIDE, depth, value);
+        // Of an infinity nothing is left; NaN is in the first part.
+        if (PARTS == 2) Type::put(tile + row * STRIDE, depth + K, left == left ? left : 0.0f);
+    }
+    DEVICE_METHOD static void put_b(uint32_t *tile, int row, int depth, float value) {
         Type::put(tile + row * STRIDE, depth, value);
     }
     DEVICE_METHOD static uint32_t *b_of(uint32_t *buffer) { return buffer + M * STRIDE; }
@@ -252,7 +259,7 @@ template <class Type> struct Tensor {
             for (int i = 0; i < 4; i++) {
                 const uint32_t *at = a + (row0 + i * 16) * STRIDE + word;
                 x[i][0] = at[0], x[i][1] = at[8 * STRIDE], x[i][2] = at[4], x[i][3] = at[8 * STRIDE + 4];
-                const uint32_t *bt = b + (column0 + i * 8) * STRIDE + word;
+                const uint32_t *bt = b + (column0 + i * 8) * STRIDE + (PARTS == 2 ? place : word);
                 w[i][0] = bt[0], w[i][1] = bt[4];
             }
 #pragma unroll
@@ -275,25 +282,33 @@ template <class Type> struct Tensor {
         }
     }
 };
+/// `put` gives what it put.
 struct TypeBf16 {
     static constexpr int PER_WORD = 2;
-    DEVICE_METHOD static void put(uint32_t *row, int depth, float value) {
-        reinterpret_cast<uint16_t *>(row)[depth] = f32_to_bf16(value);
+    DEVICE_METHOD static float put(uint32_t *row, int depth, float value) {
+        uint16_t bits = f32_to_bf16(value);
+        reinterpret_cast<uint16_t *>(row)[depth] = bits;
+        return widen(bf16{bits});
     }
     DEVICE_METHOD static void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) { mma_bf16(c, a, b); }
 };
 struct TypeF16 {
     static constexpr int PER_WORD = 2;
-    DEVICE_METHOD static void put(uint32_t *row, int depth, float value) {
+    DEVICE_METHOD static float put(uint32_t *row, int depth, float value) {
         // T5's hidden states pass float16's range; the largest number is nearer than infinity. NaN stays.
         float held = value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value;
-        reinterpret_cast<uint16_t *>(row)[depth] = f32_to_f16(held);
+        uint16_t bits = f32_to_f16(held);
+        reinterpret_cast<uint16_t *>(row)[depth] = bits;
+        return f16_to_f32(bits);
     }
     DEVICE_METHOD static void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) { mma_f16(c, a, b); }
 };
 struct TypeTf32 {
     static constexpr int PER_WORD = 1;
-    DEVICE_METHOD static void put(uint32_t *row, int depth, float value) { row[depth] = f32_to_tf32(value); }
+    DEVICE_METHOD static float put(uint32_t *row, int depth, float value) {
+        row[depth] = f32_to_tf32(value);
+        return from_bits(row[depth]);
+    }
     DEVICE_METHOD static void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) { mma_tf32(c, a, b); }
 };
 
@@ -328,9 +343,9 @@ template <class Method, class B> DEVICE void product(const Product &p) {
         b.load(weights, column0, columns, k0, part.k_end);
     };
     auto store = [&](uint32_t *buffer) {
-        a.store(a_along, [&](int row, int depth, float value) { Method::put(buffer, row, depth, value); });
+        a.store(a_along, [&](int row, int depth, float value) { Method::put_a(buffer, row, depth, value); });
         uint32_t *to = Method::b_of(buffer);
-        b.store(b_along, [&](int row, int depth, float value) { Method::put(to, row, depth, value); });
+        b.store(b_along, [&](int row, int depth, float value) { Method::put_b(to, row, depth, value); });
     };
     if (part.k_begin < part.k_end) load(part.k_begin);
     int turn = 0;
@@ -397,6 +412,8 @@ KERNEL product_bf16_bf16(Product p) { product<Tensor<TypeBf16>, bf16>(p); }
 KERNEL product_bf16_int8(Product p) { product<Tensor<TypeBf16>, int8q>(p); }
 KERNEL product_bf16_int4(Product p) { product<Tensor<TypeBf16>, int4q>(p); }
 KERNEL product_f16_f16(Product p) { product<Tensor<TypeF16>, f16>(p); }
+KERNEL product_split_bf16(Product p) { product<Tensor<TypeBf16, 2>, bf16>(p); }
+KERNEL product_split_f16(Product p) { product<Tensor<TypeF16, 2>, f16>(p); }
 KERNEL product_few_f32(Product p) { product_few<float>(p); }
 KERNEL product_few_f16(Product p) { product_few<f16>(p); }
 KERNEL product_few_bf16(Product p) { product_few<bf16>(p); }
