@@ -46,9 +46,10 @@ impl Trace {
     }
 }
 
-/// Records are kept in host memory, wherever the pass runs. A copy that fails is found when the record is read.
+/// Records are kept in host memory, wherever the pass runs, but for those that gradients go back from. A copy that fails is
+/// found when the record is read.
 fn on_host(x: &Tensor) -> Tensor {
-    if x.device().is_cpu() {
+    if x.device().is_cpu() || crate::ops::tracked(x) {
         return x.clone();
     }
     x.to_device(&Device::Cpu).unwrap_or_else(|_| x.clone())
