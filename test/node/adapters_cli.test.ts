@@ -77,6 +77,8 @@ test('an adapter of another model, and one that is of another kind', async () =>
     [{ r: 0 }, 'INVALID_CONFIG', 'r 0'],
     [{ r: 3 }, 'CHECKPOINT_MISMATCH', 'mis-shaped'],
     [{ lora_alpha: 'much' }, 'INVALID_CONFIG', 'lora_alpha'],
+    [{ lora_alpha: 1e300 }, 'INVALID_CONFIG', 'lora_alpha'],
+    [{ alpha_pattern: { q: 'x' } }, 'INVALID_CONFIG', 'alpha_pattern'],
     [{ base_model_name_or_path: null }, 'CHECKPOINT_UNSUPPORTED', 'names no base'],
     [{ base_model_name_or_path: './not-there' }, 'FILE_NOT_FOUND', 'holds adapters of ./not-there'],
   ] as const)) {

@@ -55,10 +55,10 @@ export function parse_adapter_config(value: unknown): AdapterConfig {
   }
   const { r, lora_alpha = 8, rank_pattern = {}, alpha_pattern = {} } = value
   if (!Number.isSafeInteger(r) || (r as number) < 1) throw invalid(`has the r ${show(r)}, not an integer of at least 1`)
-  if (!Number.isFinite(lora_alpha)) throw invalid(`has the lora_alpha ${show(lora_alpha)}, not a number`)
+  if (!is_float32(lora_alpha)) throw invalid(`has the lora_alpha ${show(lora_alpha)}, not a number`)
   for (const [name, pattern] of Object.entries({ rank_pattern, alpha_pattern })) {
     if (pattern === null) continue
-    if (!is_record(pattern) || !Object.values(pattern).every(Number.isFinite)) {
+    if (!is_record(pattern) || !Object.values(pattern).every(is_float32)) {
       throw invalid(`has a ${name} that is no object of numbers`)
     }
     // PEFT takes them for regular expressions; names are what it is used with.
@@ -75,6 +75,11 @@ export function parse_adapter_config(value: unknown): AdapterConfig {
     alpha_pattern: (alpha_pattern ?? {}) as Record<string, number>,
     rank_stabilised: value.use_rslora === true,
   }
+}
+
+/** What the weights' type can hold: what is larger would make them infinite. */
+function is_float32(value: unknown): boolean {
+  return typeof value === 'number' && Number.isFinite(Math.fround(value))
 }
 
 function unsupported(what: string): CheckpointError {
