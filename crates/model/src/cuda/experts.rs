@@ -14,7 +14,7 @@ use switch_kernels::{Activation, Precision, Routes};
 use super::run::{floats, model_error, run, wrap, Buffer};
 use super::weights::{arithmetic, multiply, passing};
 use crate::config::{RouterDtype, SwitchTransformersConfig};
-use crate::error::{ModelError, Result};
+use crate::error::{code, ModelError, Result};
 use crate::layers::{ExpertBank, FeedForward};
 use crate::routing::RoutingPolicy;
 use crate::rows::Rows;
@@ -84,7 +84,11 @@ impl Matrices {
         let kind = weights.first().map(|w| w.cuda_type());
         let kind = kind
             .filter(|kind| weights.iter().all(|w| w.cuda_type() == *kind))
-            .ok_or_else(|| model_error(ModelError::internal("no experts, or experts of several types in one layer")))?;
+            .ok_or_else(|| model_error(ModelError::new(
+                    code::UNSUPPORTED_OPTION,
+                    "the experts of a layer are stored in several types, expected one on CUDA: freeze all of them or none, \
+                     or load the model with dtype: 'float32'",
+                )))?;
         let (mut values, mut scales) = (Vec::new(), Vec::new());
         let precision = weights.first().map(|w| w.precision()).unwrap_or_default();
         for (expert, weight) in weights.iter().enumerate() {
@@ -334,7 +338,9 @@ impl CustomOp2 for Sparse<'_> {
                 slot: device.clone_dtoh(&slot.0)?,
                 weight: device.clone_dtoh(&weight.0)?,
             };
-            (read.expert.truncate(tokens), read.slot.truncate(tokens), read.weight.truncate(tokens));
+            read.expert.truncate(tokens);
+            read.slot.truncate(tokens);
+            read.weight.truncate(tokens);
             *self.routes.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
         }
         Ok(wrap(y, &device, l1.shape().clone()))

@@ -70,7 +70,7 @@ impl HostExperts {
             for weight in [Some(wi), wi_1, Some(wo)].into_iter().flatten() {
                 held.push(super::weights::passing(cuda, weight.values())?);
             }
-            Ok(cuda.cuda_stream().synchronize().map_err(|e| super::errors::of_driver(&e, "measuring copies"))?)
+            cuda.cuda_stream().synchronize().map_err(|e| super::errors::of_driver(&e, "measuring copies"))
         }))?;
         Ok(Self { copy, compute: (one - compute_token).max(0.0), compute_token })
     }

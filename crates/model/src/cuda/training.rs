@@ -72,10 +72,7 @@ pub fn rms_norm_backward(weight: &Weight, eps: f32, x: &Tensor, dy: &Tensor) -> 
     let dx = Buffer::<f32>::new(&device, rows * d)?;
     let gradient = weight.trainable().and_then(|trainable| trainable.device_gradient());
     let sum = gradient.map(|gradient| gradient.start(&device, d)).transpose()?;
-    let scratch = match sum {
-        Some(_) => Some([rows, NORM_WEIGHT_PARTS * d, d].map(|len| Buffer::<f32>::new(&device, len))),
-        None => None,
-    };
+    let scratch = sum.map(|_| [rows, NORM_WEIGHT_PARTS * d, d].map(|len| Buffer::<f32>::new(&device, len)));
     let at = |index: usize| match scratch.as_ref().and_then(|scratch| scratch.get(index)) {
         Some(Ok(buffer)) => Ok(buffer.address()),
         Some(Err(error)) => Err(candle_core::Error::Msg(error.to_string())),

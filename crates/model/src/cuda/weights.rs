@@ -13,7 +13,10 @@ use crate::weight::Weight;
 
 /// A weight's copy on a device.
 #[derive(Default)]
-pub struct WeightCopy(Mutex<Option<(CudaDevice, Buffer<u8>, Option<Buffer<f32>>)>>);
+pub struct WeightCopy(Mutex<Option<Copied>>);
+
+/// Where it is, the values, and the scales of quantised ones.
+type Copied = (CudaDevice, Buffer<u8>, Option<Buffer<f32>>);
 
 impl WeightCopy {
     /// Where the copy of `values` lies, made now if it is not there.

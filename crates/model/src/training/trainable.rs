@@ -67,7 +67,7 @@ pub struct Trainable {
     pub learned: Learned,
     /// What a CUDA device has summed and the host's gradient does not hold yet.
     #[cfg(feature = "cuda")]
-    device: crate::cuda::DeviceGradient,
+    device: Box<crate::cuda::DeviceGradient>,
 }
 
 // SAFETY: `values` is written only through `values_mut`, whose callers promise that nothing reads meanwhile.
@@ -86,7 +86,7 @@ impl Trainable {
     /// Where a device sums the gradient; adapters have theirs on the host.
     #[cfg(feature = "cuda")]
     pub(crate) fn device_gradient(&self) -> Option<&crate::cuda::DeviceGradient> {
-        matches!(self.learned, Learned::All(_)).then_some(&self.device)
+        matches!(self.learned, Learned::All(_)).then(|| &*self.device)
     }
 
     /// Brings what a device has summed to the host's gradient.
