@@ -221,7 +221,11 @@ export function to_wire(error: unknown): string {
   return JSON.stringify(wire)
 }
 
-/** Throws an {@link AbortError} when `signal` has fired. */
+/** Throws an {@link AbortError} when `signal` has fired, an {@link OptionError} when it is none and never could. */
 export function throw_if_aborted(signal: AbortSignal | null | undefined): void {
-  if (signal?.aborted) throw new AbortError(undefined, { cause: signal.reason })
+  const aborted: unknown = (signal ?? { aborted: false }).aborted
+  if (typeof aborted !== 'boolean') {
+    throw new OptionError('INVALID_OPTION', 'signal must be an AbortSignal.', { details: { option: 'signal' } })
+  }
+  if (aborted) throw new AbortError(undefined, { cause: signal?.reason })
 }

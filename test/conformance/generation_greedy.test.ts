@@ -194,6 +194,57 @@ test('a row does not depend on its neighbours', async () => {
   }
 })
 
+test('without a mask every id is a token, as in the reference', async () => {
+  const rows = [
+    [73, 62, 0, 0, 0, 0],
+    [62, 6, 100, 72, 26, 17],
+    [43, 106, 0, 0, 0, 0],
+  ]
+  const options = { max_length: 8, repetition_penalty: 1.8, forced_bos_token_id: 12 }
+  const sequence_bias = [[[64, 54], -0.5] as [number[], number], [[28, 12], 3] as [number[], number]]
+  // Computed with transformers 5.18.0.
+  const expected = [
+    [0, 12, 18, 105, 88, 50, 68, 85],
+    [0, 12, 95, 68, 20, 88, 117, 119],
+    [0, 12, 85, 30, 88, 73, 36, 18],
+  ]
+  expect(rows_of(await model.generate({ input_ids: rows, sequence_bias, ...options }))).toEqual(expected)
+})
+
+test('the start token is put before rows that lack it, whatever their neighbours begin with', async () => {
+  const options = { max_new_tokens: 4, eos_token_id: null }
+  for (const search of [{}, { num_beams: 3 }, { penalty_alpha: 0.6, top_k: 4 }]) {
+    const alone = await Promise.all(
+      [
+        [0, 5],
+        [7, 8],
+      ].map(async (prefix, row) =>
+        rows_of(
+          await model.generate({
+            input_ids: input_ids.slice([row, row + 1]),
+            attention_mask: attention_mask.slice([row, row + 1]),
+            decoder_input_ids: [prefix],
+            ...options,
+            ...search,
+          }),
+        ).flat(),
+      ),
+    )
+    expect(alone[1]?.slice(0, 3)).toEqual([0, 7, 8])
+    const together = await model.generate({
+      input_ids: input_ids.slice([0, 2]),
+      attention_mask: attention_mask.slice([0, 2]),
+      decoder_input_ids: [
+        [0, 5],
+        [7, 8],
+      ],
+      ...options,
+      ...search,
+    })
+    for (const [row, ids] of rows_of(together).entries()) expect(ids.slice(0, alone[row]?.length)).toEqual(alone[row])
+  }
+})
+
 describe('streams', () => {
   test('tokens come in order, and stop where the sequences end', async () => {
     const rows: number[][] = greedy.map(() => [0])

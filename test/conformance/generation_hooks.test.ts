@@ -100,6 +100,26 @@ describe('logits_processor', () => {
       'returns another type',
       (_ids: unknown, logits: Tensor) => new Tensor('int32', new Int32Array(logits.size), logits.dims),
     ],
+    ['returns what only looks like a tensor', (_ids: unknown, { dims }: Tensor) => ({ type: 'float32', dims })],
+    ['is asynchronous', async () => {}],
+    [
+      'is asynchronous and fails',
+      async () => {
+        throw new Error('mine')
+      },
+    ],
+    [
+      'throws what has no text',
+      () => {
+        throw Object.create(null)
+      },
+    ],
+    [
+      'changes the shape',
+      (_ids: unknown, logits: Tensor) => {
+        logits.dims[0] = 77
+      },
+    ],
     ['is no function', 7],
     ['is a list with something else', [null]],
   ]
@@ -111,6 +131,39 @@ describe('logits_processor', () => {
     expect(error.message).toContain('logits_processor')
     expect(rows_of(await model.generate({ ...inputs, max_new_tokens: 12 }))).toEqual(greedy)
   })
+})
+
+test('scores that a processor keeps, and writes to later, are its own', async () => {
+  const kept: Tensor<'float32'>[] = []
+  const spoil = () => {
+    for (const { data } of kept) data.fill(Number.NaN)
+  }
+  const logits_processor = (_ids: bigint[][], logits: Tensor<'float32'>) => {
+    kept.push(logits)
+    queueMicrotask(spoil)
+    setTimeout(spoil)
+  }
+  expect(rows_of(await model.generate({ ...inputs, max_new_tokens: 12, logits_processor }))).toEqual(greedy)
+})
+
+test('a hook may generate with the same model', async () => {
+  const inner: Promise<Tensor>[] = []
+  const stopping_criteria = () => {
+    inner.push(model.generate({ ...inputs, max_new_tokens: 12 }))
+    return false
+  }
+  expect(rows_of(await model.generate({ ...inputs, max_new_tokens: 12, stopping_criteria }))).toEqual(greedy)
+  for (const ids of await Promise.all(inner)) expect(rows_of(ids)).toEqual(greedy)
+})
+
+test.each(['logits_processor', 'stopping_criteria'])('a %s that disposes of its model', async (hook) => {
+  const own = await SwitchTransformersForConditionalGeneration.from_pretrained(folder, { backend })
+  const dispose = () => {
+    void own.dispose()
+    return hook === 'stopping_criteria' ? false : undefined
+  }
+  const error = await failure_of(() => own.generate({ ...inputs, [hook]: dispose }))
+  expect(error).toMatchObject({ code: 'DISPOSED', name: 'DisposedError' })
 })
 
 describe('stopping_criteria', () => {
@@ -159,6 +212,7 @@ describe('stopping_criteria', () => {
       },
     ],
     ['returns nothing', () => undefined],
+    ['is asynchronous', async () => false],
     ['returns too few answers', () => [true]],
     ['returns numbers', (ids: number[][]) => ids.map(() => 1)],
     ['is no function', {}],

@@ -88,6 +88,27 @@ describe.each(Object.entries(WRONG))('%s', (name, values) => {
 })
 
 test.each([
+  ['tokenizer', 7],
+  ['signal', new AbortController()],
+  ['profile', 'yes'],
+  ['output_routes', 1],
+  ['streamer', 7],
+  ['generation_config', []],
+])('%s, which is no generation option, is checked too', async (name, value) => {
+  const error = await failure_of(() => model.generate({ input_ids, max_new_tokens: 2, [name]: value } as never))
+  expect(error.code).toBe('INVALID_OPTION')
+  expect(error.message).toContain(name)
+})
+
+test('stream takes no streamer', async () => {
+  const streamer = { put() {}, end() {} }
+  expect(await failure_of(() => model.stream({ input_ids, streamer } as never).next())).toMatchObject({
+    code: 'INVALID_OPTION',
+    details: { option: 'streamer' },
+  })
+})
+
+test.each([
   ['force_words_ids', [[5]]],
   ['constraints', []],
   ['assistant_model', () => {}],
@@ -139,6 +160,13 @@ describe('where options come from', () => {
     } finally {
       model.generation_config = own
     }
+  })
+
+  test('what would choose other tokens, and is not available, is refused there too', async () => {
+    const generation_config = new GenerationConfig({ force_words_ids: [[5]] } as never)
+    const error = await failure_of(() => model.generate({ input_ids, generation_config }))
+    expect(error.code).toBe('UNSUPPORTED_OPTION')
+    expect(error.message).toContain('force_words_ids')
   })
 
   test('what a generation_config.json holds beside options does no harm', async () => {

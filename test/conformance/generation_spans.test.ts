@@ -61,6 +61,20 @@ describe('fill_spans', () => {
     expect(filled).toMatchObject({ text: 'a b c', spans: ['', ''] })
   })
 
+  test('a span ends at any sentinel, in whatever order the model says them', async () => {
+    const words = ['one', 'two', 'three'].map((word) => tokenizer.encode(word, { add_special_tokens: false }))
+    const [s0, s1, , , s4] = [0, 1, 2, 3, 4].map((i) => tokenizer.convert_tokens_to_ids(`<extra_id_${i}>`) as number)
+    const [one, two, three] = words as [number[], number[], number[]]
+    const spans = [two, one].map((ids) => tokenizer.decode(ids))
+    for (const said of [
+      [s1, ...one, s0, ...two, 1],
+      [s0, ...two, s0, ...three, s1, ...one, s4, ...three, 1],
+    ] as number[][]) {
+      const options = { logits_processor: saying(said), num_beams: 1, max_new_tokens: said.length } as object
+      expect((await fill_spans(model, tokenizer, 'a ___ b ___ c', options))[0]?.spans).toEqual(spans)
+    }
+  })
+
   test('candidates come best first, each with the score of its tokens', async () => {
     const fill = await pipeline('text2text-generation', model, { tokenizer })
     const candidates = await fill.fill_spans('a ___ b', { num_beams: 4, num_return_sequences: 3, max_new_tokens: 5 })

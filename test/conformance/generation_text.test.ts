@@ -60,6 +60,22 @@ describe('streams', () => {
     expect(beams).toMatchObject({ code: 'INVALID_OPTION' })
   })
 
+  test('the text of a row that a criterion ends is whole, while others go on', async () => {
+    const inputs = tokenizer(['hello', 'pronunciation'], { padding: true })
+    // Of such a tokenizer only `decode` is known; here the last word is never certain.
+    const unsure = {
+      all_special_ids: tokenizer.all_special_ids,
+      decode: (ids: number[]) => `${tokenizer.decode(ids, { skip_special_tokens: true })}\ufffd`,
+    }
+    const stopping_criteria = (rows: number[][]) => rows.map((row) => row.length > 4 && row[1] === first)
+    const first = Number((await model.generate({ ...inputs, max_new_tokens: 1 })).tolist()[0][1])
+    const texts = ['', '']
+    const options = { tokenizer: unsure, stopping_criteria, max_new_tokens: 20 }
+    for await (const { row, text } of model.stream({ ...inputs }, options)) texts[row] += text
+    const ids = await model.generate({ ...inputs, stopping_criteria, max_new_tokens: 20 })
+    expect(texts).toEqual(tokenizer.batch_decode(ids, { skip_special_tokens: true }).map((text) => `${text}\ufffd`))
+  })
+
   test('stop_strings end a row', async () => {
     const ids = await model.generate({ ...tokenizer('hello'), max_new_tokens: 20, stop_strings: 'EH1', tokenizer })
     expect(tokenizer.batch_decode(ids, { skip_special_tokens: true })).toEqual(['HH EH1'])

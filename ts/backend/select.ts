@@ -1,6 +1,7 @@
 /** Which backend serves a model: what was asked for, what the machine has, and one shared instance of each kind. */
 
 import { BackendError, OptionError } from '../errors.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { show } from '../utils/json.js'
 import type { Backend } from './contract.js'
 import type { NativeBackend } from './native.js'
@@ -77,14 +78,10 @@ function checked(options: BackendOptions): { backend: BackendName; device: Devic
   const device: unknown = options.device ?? 'auto'
   const name = options.backend === undefined && from_environment ? 'SWITCH_BACKEND' : 'backend'
   if (typeof backend !== 'string' || !BACKENDS.includes(backend)) {
-    throw new OptionError('INVALID_OPTION', `${name} must be 'native', 'wasm' or 'auto', not ${show(backend)}.`, {
-      details: { option: name },
-    })
+    throw invalid_option(name, `${name} must be 'native', 'wasm' or 'auto', not ${show(backend)}.`)
   }
   if (typeof device !== 'string') {
-    throw new OptionError('INVALID_OPTION', `device must be one of ${DEVICES.join(', ')}, not ${show(device)}.`, {
-      details: { option: 'device' },
-    })
+    throw invalid_option('device', `device must be one of ${DEVICES.join(', ')}, not ${show(device)}.`)
   }
   if (!DEVICES.includes(device)) {
     throw new OptionError('UNSUPPORTED_OPTION', `device ${show(device)} is not supported; use ${DEVICES.join(', ')}.`, {
@@ -93,9 +90,7 @@ function checked(options: BackendOptions): { backend: BackendName; device: Devic
   }
   if (device === 'wasm') {
     if (backend === 'native') {
-      throw new OptionError('INVALID_OPTION', "device: 'wasm' contradicts backend: 'native'.", {
-        details: { option: 'device' },
-      })
+      throw invalid_option('device', "device: 'wasm' contradicts backend: 'native'.")
     }
     backend = 'wasm'
   }

@@ -1,6 +1,7 @@
 /** Where the WASM module and its worker come from; part of `env`. */
 
-import { OptionError } from '../errors.js'
+import type { OptionError } from '../errors.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { show } from '../utils/json.js'
 import type { WasmArtefact } from './wasm_artefact.js'
 import type { WasmOrigin } from './wasm_protocol.js'
@@ -50,7 +51,5 @@ export function wasm_origin(): WasmOrigin {
 }
 
 function invalid(what: string): OptionError {
-  return new OptionError('INVALID_OPTION', `env.wasm${what.startsWith('.') ? '' : ' '}${what}.`, {
-    details: { option: 'env.wasm' },
-  })
+  return invalid_option('env.wasm', `env.wasm${what.startsWith('.') ? '' : ' '}${what}.`)
 }

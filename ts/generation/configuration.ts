@@ -7,12 +7,19 @@ import { copy_of, is_record, sorted_json } from '../utils/json.js'
 import { type RepositoryOptions, read_repository_json } from '../utils/repository.js'
 import { type GenerationOptions, OPTION_NAMES } from './options.js'
 
-/** Facts in `generation_config.json` that are no options. */
-const METADATA: ReadonlySet<string> = new Set(['_from_model_config', '_commit_hash', 'transformers_version'])
+/** Options that are not available and without which other tokens would be chosen: `generate` refuses them. */
+const MISSED: ReadonlySet<string> = new Set([
+  'constraints',
+  'dola_layers',
+  'force_words_ids',
+  'token_healing',
+  'watermarking_config',
+])
 
 /**
  * Generation options as properties. Unset ones are undefined and take the defaults of `generate`; names that are no
- * options of this library are kept, saved again and otherwise without effect.
+ * options of this library are kept and saved again. They have no effect, unless they would choose other tokens
+ * (`force_words_ids`): those `generate` refuses.
  */
 export class GenerationConfig {
   declare max_length?: number | null
@@ -74,7 +81,7 @@ export class GenerationConfig {
 export function options_of(config: GenerationConfig | null): Record<string, unknown> {
   if (config === null) return {}
   const entries = Object.entries(config).filter(
-    ([name, value]) => value !== undefined && value !== null && !METADATA.has(name) && OPTION_NAMES.has(name),
+    ([name, value]) => value !== undefined && value !== null && (OPTION_NAMES.has(name) || MISSED.has(name)),
   )
   return Object.fromEntries(entries)
 }

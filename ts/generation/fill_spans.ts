@@ -1,10 +1,12 @@
 /** Filling the gaps of a text, which is what the released checkpoints were trained to do. */
 
-import { InputError, OptionError } from '../errors.js'
+import { InputError } from '../errors.js'
 import type { SwitchTransformersForConditionalGeneration } from '../models/index.js'
 import type { PreTrainedTokenizer } from '../tokenizer/index.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { show } from '../utils/json.js'
 import type { GenerationOptions } from './options.js'
+import { end_token_ids, until_end } from './token_rows.js'
 
 export interface FillSpansOptions extends GenerationOptions {
   /**
@@ -57,11 +59,11 @@ export async function fill_spans(
     ...(signal && { signal }),
   })
   const rows = (sequences.tolist() as bigint[][]).map((row) => row.map(Number))
-  const ends = new Set([model.generation_config.eos_token_id ?? model.config.eos_token_id].flat())
-  const targets = rows.map((row) => up_to_end(row.slice(1), ends))
+  const ends = end_token_ids(generation.eos_token_id, model.generation_config.eos_token_id, model.config.eos_token_id)
+  const targets = rows.map((row) => until_end(row, ends).slice(1))
   const scores = await score(model, input_ids.tolist()[0] as bigint[], targets)
   const candidates = targets.map((target, index) => {
-    const spans = spans_of(target, sentinels, ends, tokenizer)
+    const spans = spans_of(target, sentinels, tokenizer)
     const filled = parts
       .map((part, i) => (i === 0 ? part : fill(spans[i - 1] as string, part, parts[i - 1] as string)))
       .join('')
@@ -75,9 +77,7 @@ function split(text: unknown, gap: unknown): string[] {
   let marker: string | RegExp = DEFAULT_GAP
   if (gap !== undefined) {
     if (!(typeof gap === 'string' && gap !== '') && !(gap instanceof RegExp)) {
-      throw new OptionError('INVALID_OPTION', `gap must be a text or a regular expression, not ${show(gap)}.`, {
-        details: { option: 'gap' },
-      })
+      throw invalid_option('gap', `gap must be a text or a regular expression, not ${show(gap)}.`)
     }
     marker = gap instanceof RegExp ? new RegExp(gap.source, gap.flags.includes('g') ? gap.flags : `${gap.flags}g`) : gap
   }
@@ -106,26 +106,14 @@ function sentinel_id(tokenizer: PreTrainedTokenizer, index: number): number {
   throw new InputError(`The tokenizer has no ${token}: this checkpoint was not trained to fill gaps.`)
 }
 
-/** The tokens up to the end token, it included. */
-function up_to_end(row: number[], ends: ReadonlySet<unknown>): number[] {
-  const end = row.findIndex((id) => ends.has(id))
-  return end < 0 ? row : row.slice(0, end + 1)
-}
-
-/** What was generated between each gap's sentinel and the next. */
-function spans_of(
-  target: readonly number[],
-  sentinels: readonly number[],
-  ends: ReadonlySet<unknown>,
-  tokenizer: PreTrainedTokenizer,
-): string[] {
-  const stop = tokenizer.convert_tokens_to_ids(`<extra_id_${sentinels.length}>`)
-  return sentinels.map((sentinel, index) => {
+/** What was generated between each gap's sentinel and the next sentinel, whichever that is. */
+function spans_of(target: readonly number[], sentinels: readonly number[], tokenizer: PreTrainedTokenizer): string[] {
+  const all = new Set(Array.from({ length: MAX_GAPS }, (_, i) => tokenizer.convert_tokens_to_ids(`<extra_id_${i}>`)))
+  return sentinels.map((sentinel) => {
     const from = target.indexOf(sentinel)
     if (from < 0) return ''
-    const others = new Set<unknown>([...sentinels.slice(index + 1), stop])
     const rest = target.slice(from + 1)
-    const to = rest.findIndex((id) => others.has(id) || ends.has(id))
+    const to = rest.findIndex((id) => all.has(id))
     return tokenizer.decode(to < 0 ? rest : rest.slice(0, to), { skip_special_tokens: true }).trim()
   })
 }

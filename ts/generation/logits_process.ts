@@ -1,9 +1,11 @@
 /** Processors written in JavaScript: they change the scores that a token is chosen from. */
 
-import { OptionError } from '../errors.js'
 import type { Tensor } from '../tensor.js'
 import { Callable } from '../utils/callable.js'
 import { show } from '../utils/json.js'
+import { checked_hook, hook_failure, run_hook } from './hooks.js'
+
+const NAME = 'logits_processor'
 
 /** Changed scores, or nothing where they were changed in place. */
 // biome-ignore lint/suspicious/noConfusingVoidType: a function that only writes returns void.
@@ -32,16 +34,7 @@ export class LogitsProcessorList {
   }
 
   push(item: LogitsProcessorFunction): void {
-    if (typeof item !== 'function') {
-      throw new OptionError(
-        'INVALID_OPTION',
-        `logits_processor must be a function or a LogitsProcessor, not ${show(item)}.`,
-        {
-          details: { option: 'logits_processor' },
-        },
-      )
-    }
-    this.processors.push(item)
+    this.processors.push(checked_hook(NAME, item))
   }
 
   extend(items: Iterable<LogitsProcessorFunction>): void {
@@ -72,40 +65,30 @@ export function run_processors(
   input_ids: bigint[][],
   scores: Tensor<'float32'>,
 ): Tensor<'float32'> {
+  const dims = [...scores.dims]
+  const { size } = scores
   let current = scores
   for (const [index, processor] of list.processors.entries()) {
-    let result: unknown
-    try {
-      result = processor(input_ids, current)
-    } catch (cause) {
-      throw failed(index, `threw: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
+    const result = run_hook(NAME, index, () => processor(input_ids, current))
+    current = (result ?? current) as Tensor<'float32'>
+    const { data } = current
+    // The data too: a tensor's fields can be written, and its buffer handed to somebody else.
+    if (String(current.dims) !== String(dims) || !(data instanceof Float32Array) || data.length !== size) {
+      throw hook_failure(
+        NAME,
+        index,
+        `${result === undefined ? 'changed the shape of the scores' : `returned ${show(result)}`}; expected nothing, or a float32 tensor of shape [${dims.join(', ')}]`,
+      )
     }
-    if (result !== undefined && result !== null) {
-      const { type, dims } = result as Partial<Tensor>
-      if (type !== 'float32' || String(dims) !== String(scores.dims)) {
-        throw failed(
-          index,
-          `returned ${show(result)}; expected nothing, or a float32 tensor of shape [${scores.dims.join(', ')}]`,
-        )
-      }
-      current = result as Tensor<'float32'>
-    }
-    const data = current.data
     const at = data.findIndex(Number.isNaN)
     if (at >= 0) {
-      const vocab_size = scores.dims[1] as number
-      throw failed(
+      const vocab_size = dims[1] as number
+      throw hook_failure(
+        NAME,
         index,
         `wrote NaN as the score of token ${at % vocab_size} in sequence ${Math.floor(at / vocab_size)}`,
       )
     }
   }
   return current
-}
-
-function failed(index: number, what: string, cause?: unknown): OptionError {
-  return new OptionError('INVALID_OPTION', `logits_processor ${index} ${what}.`, {
-    details: { option: 'logits_processor', index },
-    ...(cause !== undefined && { cause }),
-  })
 }

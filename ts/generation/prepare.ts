@@ -17,6 +17,7 @@ import {
   same_rows,
 } from '../models/inputs.js'
 import { to_ids } from '../tensor.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { is_record, show } from '../utils/json.js'
 import { GenerationConfig, options_of } from './configuration.js'
 import { type LogitsProcessorFunction, type LogitsProcessorList, to_processors } from './logits_process.js'
@@ -38,9 +39,9 @@ export interface GenerateInputs {
   inputs_embeds?: FloatsInput | null
   /** An earlier encoder output instead of ids. */
   encoder_outputs?: EncoderOutputs | null
-  /** 1 for tokens, 0 for padding [rows, tokens]. Default: all tokens. */
+  /** 1 for tokens, 0 for padding [rows, tokens]. Default: all are tokens, as in the reference, padding ids too. */
   attention_mask?: MaskInput | null
-  /** What each output begins with. The start token is put in front where it is missing from every row. */
+  /** What each output begins with [rows, tokens]. The start token is put in front of rows that lack it. */
   decoder_input_ids?: IdsInput | null
 }
 
@@ -142,14 +143,14 @@ export function prepare_generation(
   const inputs = take<GenerateInputs>(args, INPUTS)
   const extras = take<GenerateExtras>(args, EXTRAS)
   const { tokenizer = null, streamer = null, signal = null } = extras
+  if (streaming && streamer !== null) {
+    throw invalid_option('streamer', 'stream hands out the tokens itself; give a streamer to generate.')
+  }
   const base = extras.generation_config
   if (base !== undefined && base !== null && !is_record(base)) {
-    throw new OptionError(
-      'INVALID_OPTION',
+    throw invalid_option(
+      'generation_config',
       `generation_config must be a GenerationConfig or an object of options, not ${show(base)}.`,
-      {
-        details: { option: 'generation_config' },
-      },
     )
   }
   const given = is_record(base) && !(base instanceof GenerationConfig) ? merge_options(base) : options_of(base ?? null)
@@ -158,24 +159,19 @@ export function prepare_generation(
 
   check_streamer(streamer, options)
   const criteria = to_criteria(extras.stopping_criteria)
-  if (stop_strings !== undefined && stop_strings !== null) {
-    if (tokenizer === null) {
-      throw new OptionError(
-        'INVALID_OPTION',
-        'stop_strings needs the tokenizer that the text is decoded with: generate({ …, tokenizer }).',
-        {
-          details: { option: 'stop_strings' },
-        },
-      )
-    }
-    criteria.push(new StopStringCriteria(tokenizer, stop_strings as string | string[]))
+  const stops = stop_strings !== undefined && stop_strings !== null
+  if (typeof tokenizer?.decode !== 'function' && (stops || tokenizer !== null)) {
+    const message = stops
+      ? 'stop_strings needs the tokenizer that the text is decoded with: generate({ …, tokenizer }).'
+      : `tokenizer must have the method decode; found ${show(tokenizer)}.`
+    const details = { option: stops ? 'stop_strings' : 'tokenizer' }
+    throw new OptionError('INVALID_OPTION', message, { details })
   }
+  if (stops) criteria.push(new StopStringCriteria(tokenizer as StreamerTokenizer, stop_strings as string | string[]))
   const processors = to_processors(extras.logits_processor)
 
   const { tensors, rows } = encoder_inputs(host, inputs)
-  const prompt = decoder_prompt(host, inputs.decoder_input_ids, options, rows)
-  const width = (prompt[0] as number[]).length
-  tensors.push(wire('decoder_input_ids', Int32Array.from(prompt.flat()), [rows, width]))
+  const prompt = decoder_prompt(host, inputs.decoder_input_ids, options, rows, tensors)
 
   const return_dict = flag('return_dict_in_generate', options.return_dict_in_generate, false)
   // Without an object to put them in, the reference ignores them too.
@@ -195,7 +191,7 @@ export function prepare_generation(
     recorded: [...steps, ...recorded],
     prompt,
     return_dict,
-    profile: asked('profile', extras.profile),
+    profile: flag('profile', extras.profile, false) && return_dict,
     processors: processors.length > 0 ? processors : null,
     criteria: criteria.length > 0 ? criteria : null,
     streamer,
@@ -218,17 +214,12 @@ function check_streamer(streamer: unknown, options: Record<string, unknown>): vo
   if (streamer === null) return
   const { put, end } = (streamer ?? {}) as Record<string, unknown>
   if (typeof put !== 'function' || typeof end !== 'function') {
-    throw new OptionError('INVALID_OPTION', `streamer must have the methods put and end; found ${show(streamer)}.`, {
-      details: { option: 'streamer' },
-    })
+    throw invalid_option('streamer', `streamer must have the methods put and end; found ${show(streamer)}.`)
   }
   if (typeof options.num_beams === 'number' && options.num_beams > 1) {
-    throw new OptionError(
-      'INVALID_OPTION',
+    throw invalid_option(
+      'streamer',
       'streamer cannot follow beam search: beams change what came before. Use num_beams: 1.',
-      {
-        details: { option: 'streamer' },
-      },
     )
   }
 }
@@ -238,49 +229,42 @@ function encoder_inputs(host: GenerationHost, inputs: GenerateInputs): { tensors
   if (inputs.inputs && inputs.input_ids) {
     throw new InputError('inputs and input_ids are the same argument; give one of them.')
   }
-  const ids = inputs.input_ids ?? inputs.inputs
+  const given = inputs.input_ids ?? inputs.inputs
   const tensors = new InputTensors(host.config)
-  let shape: { dims: readonly number[] }
-  if (encoder_outputs) {
-    shape = tensors.states('encoder_outputs', encoder_states(encoder_outputs), 'encoder_hidden_states')
-    // The ids that it was made from may come along, as in the reference: some processors look at them.
-    if (ids) same_rows('input_ids', tensors.ids('input_ids', ids), 'encoder_outputs', shape)
-  } else {
-    exactly_one('input_ids', ids, 'inputs_embeds', inputs_embeds)
-    shape = ids ? tensors.ids('input_ids', ids) : tensors.states('inputs_embeds', inputs_embeds as FloatsInput)
-  }
-  if (attention_mask) tensors.mask('attention_mask', attention_mask, shape.dims)
-  return { tensors: tensors.tensors, rows: shape.dims[0] as number }
+  const states =
+    encoder_outputs && tensors.states('encoder_outputs', encoder_states(encoder_outputs), 'encoder_hidden_states')
+  if (!states) exactly_one('input_ids', given, 'inputs_embeds', inputs_embeds)
+  const ids = given && tensors.ids('input_ids', given)
+  // The ids that encoder_outputs were made from may come along, as in the reference: some processors look at them.
+  if (states && ids) same_rows('input_ids', ids, 'encoder_outputs', states)
+  const { dims } = states || ids || tensors.states('inputs_embeds', inputs_embeds as FloatsInput)
+  if (attention_mask) tensors.mask('attention_mask', attention_mask, dims)
+  return { tensors: tensors.tensors, rows: dims[0] as number }
 }
 
-/** The decoder's first tokens: the start token, and what the caller gives after it. */
+/** The decoder's first tokens, per row: the start token, and what the caller gives after it. The engine puts the same together. */
 function decoder_prompt(
   host: GenerationHost,
   given: IdsInput | null | undefined,
   options: Record<string, unknown>,
   rows: number,
+  tensors: WireTensor[],
 ): number[][] {
   const start = options.decoder_start_token_id ?? options.bos_token_id ?? host.config.decoder_start_token_id
   const { vocab_size } = host.config
-  if (
-    start !== undefined &&
-    start !== null &&
-    !(Number.isInteger(start) && (start as number) >= 0 && (start as number) < vocab_size)
-  ) {
+  if (!(Number.isInteger(start) && (start as number) >= 0 && (start as number) < vocab_size)) {
     const message = `decoder_start_token_id must be a token id from 0 to ${vocab_size - 1}, not ${show(start)}.`
-    throw new OptionError('INVALID_OPTION', message, { details: { option: 'decoder_start_token_id' } })
+    throw invalid_option('decoder_start_token_id', message)
   }
-  if (given === undefined || given === null) {
-    if (start === undefined || start === null) {
-      const message = 'There is no token to start from: set decoder_start_token_id, or give decoder_input_ids.'
-      throw new OptionError('INVALID_OPTION', message, { details: { option: 'decoder_start_token_id' } })
-    }
-    return Array.from({ length: rows }, () => [start as number])
-  }
+  options.decoder_start_token_id = start
+  const first = [start as number]
+  if (given === undefined || given === null) return Array.from({ length: rows }, () => first)
   const { data, dims } = to_ids(given, 'decoder_input_ids', { vocab_size })
   same_rows('decoder_input_ids', { dims }, 'the input', { dims: [rows] })
+  tensors.push(wire('decoder_input_ids', data, dims))
   const width = dims[1]
-  const prompt = Array.from({ length: rows }, (_, row) => Array.from(data.subarray(row * width, (row + 1) * width)))
-  if (start === undefined || start === null || prompt.some((row) => row[0] === start)) return prompt
-  return prompt.map((row) => [start as number, ...row])
+  return Array.from({ length: rows }, (_, row) => {
+    const ids = Array.from(data.subarray(row * width, (row + 1) * width))
+    return ids[0] === start ? ids : [...first, ...ids]
+  })
 }

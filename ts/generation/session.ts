@@ -15,6 +15,8 @@ export interface StepEvent {
   tokens: readonly (readonly [row: number, token: number])[]
   /** Beside `tokens`, where they were asked for: the expert of each sparse layer that took part in choosing it. */
   routes?: readonly (readonly number[])[]
+  /** Rows that criteria have ended with these tokens. */
+  stopped: readonly number[]
   done: boolean
 }
 
@@ -66,12 +68,15 @@ export class GenerationSession {
   async step(quiet: boolean): Promise<StepEvent> {
     const { signal, criteria, processors } = this.#prepared
     const alone = quiet && criteria === null && processors === null
+    let stopped: number[] = []
     for (;;) {
       throw_if_aborted(signal)
-      // Throws when the model was disposed of meanwhile: a session must not keep its weights.
-      this.#host.handle.id
+      const rows = this.#candidates?.rows ?? []
       const stop_candidates = this.#stopped_candidates()
+      stopped = stop_candidates.map((index) => rows[index] as number)
       const scores = this.#processed_scores()
+      // Throws when the model was disposed of meanwhile, by a hook perhaps: a session must not keep its weights.
+      this.#host.handle.id
       const request = {
         session: this.#handle.id,
         max_steps: alone ? MANY_STEPS : 1,
@@ -80,7 +85,7 @@ export class GenerationSession {
       }
       const { reply, tensors } = await this.#handle.call('generation_step', request, scores)
       this.#remember(reply, tensors)
-      if (this.#scores === null && this.#candidates === null) return reply
+      if (this.#scores === null && this.#candidates === null) return { ...reply, stopped }
     }
   }
 
@@ -115,7 +120,8 @@ export class GenerationSession {
     const scores = unwire(paused.scores) as Tensor<'float32'>
     const ids = paused.shown.input_ids.map((row) => row.map(BigInt))
     const processed = run_processors(processors, ids, scores)
-    return [wire('scores', processed.data, processed.dims)]
+    // A copy: the caller may keep the tensor, and write to it before the backend has read it.
+    return [wire('scores', processed.data.slice(), processed.dims)]
   }
 
   #remember(reply: Operations['generation_step']['reply'], tensors: WireTensor[]): void {

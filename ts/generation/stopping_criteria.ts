@@ -1,9 +1,12 @@
 /** Reasons to end a row that are decided in JavaScript. */
 
-import { OptionError } from '../errors.js'
 import { Callable } from '../utils/callable.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { show } from '../utils/json.js'
+import { checked_hook, hook_failure, run_hook } from './hooks.js'
 import type { StreamerTokenizer } from './incremental_decoder.js'
+
+const NAME = 'stopping_criteria'
 
 /** Gets the ids of each sequence so far, start token included; says which of them end. */
 export type StoppingCriteriaFunction = (input_ids: number[][], scores?: number[][]) => boolean[] | boolean
@@ -25,16 +28,7 @@ export class StoppingCriteriaList {
   }
 
   push(item: StoppingCriteriaFunction): void {
-    if (typeof item !== 'function') {
-      throw new OptionError(
-        'INVALID_OPTION',
-        `stopping_criteria must be a function or a StoppingCriteria, not ${show(item)}.`,
-        {
-          details: { option: 'stopping_criteria' },
-        },
-      )
-    }
-    this.criteria.push(item)
+    this.criteria.push(checked_hook(NAME, item))
   }
 
   extend(items: Iterable<StoppingCriteriaFunction>): void {
@@ -77,12 +71,9 @@ export class StopStringCriteria extends StoppingCriteria {
       strings.length === 0 ||
       !strings.every((text) => typeof text === 'string' && text !== '')
     ) {
-      throw new OptionError(
-        'INVALID_OPTION',
+      throw invalid_option(
+        'stop_strings',
         `stop_strings must be a text or a list of at least one, not ${show(stop_strings)}.`,
-        {
-          details: { option: 'stop_strings' },
-        },
       )
     }
     this.#tokenizer = tokenizer
@@ -124,32 +115,20 @@ export function to_criteria(value: unknown): StoppingCriteriaList {
 export function run_criteria(list: StoppingCriteriaList, input_ids: number[][]): boolean[] {
   const stop = input_ids.map(() => false)
   for (const [index, criterion] of list.criteria.entries()) {
-    let answer: unknown
-    try {
-      answer = criterion(input_ids)
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause)
-      throw failed(index, `threw: ${reason}`, cause)
-    }
-    const answers = typeof answer === 'boolean' ? input_ids.map(() => answer) : answer
+    const answer = run_hook(NAME, index, () => criterion(input_ids))
+    const answers = typeof answer === 'boolean' ? stop.map(() => answer) : answer
     if (
       !Array.isArray(answers) ||
-      answers.length !== input_ids.length ||
+      answers.length !== stop.length ||
       !answers.every((one) => typeof one === 'boolean')
     ) {
-      throw failed(
+      throw hook_failure(
+        NAME,
         index,
-        `returned ${show(answer)}; expected true, false, or one of them for each of ${input_ids.length} sequences`,
+        `returned ${show(answer)}; expected true, false, or one of them for each of ${stop.length} sequences`,
       )
     }
     for (const [row, one] of answers.entries()) if (one) stop[row] = true
   }
   return stop
-}
-
-function failed(index: number, what: string, cause?: unknown): OptionError {
-  return new OptionError('INVALID_OPTION', `stopping_criteria ${index} ${what}.`, {
-    details: { option: 'stopping_criteria', index },
-    ...(cause !== undefined && { cause }),
-  })
 }

@@ -1,6 +1,6 @@
 /** `stream`: tokens as they are chosen, as an async iterator. Nothing is computed until somebody asks for the next. */
 
-import { OptionError } from '../errors.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { incremental_decoder } from './incremental_decoder.js'
 import { type GenerationHost, join_arguments, prepare_generation } from './prepare.js'
 import { GenerationSession } from './session.js'
@@ -31,12 +31,9 @@ export async function* stream(
 ): AsyncGenerator<StreamedToken, void, undefined> {
   const prepared = prepare_generation(host, join_arguments(first, second), true)
   if (typeof prepared.options.num_beams === 'number' && prepared.options.num_beams > 1) {
-    throw new OptionError(
-      'INVALID_OPTION',
+    throw invalid_option(
+      'num_beams',
       'num_beams must be 1 to stream: beam search changes what came before. Use generate.',
-      {
-        details: { option: 'num_beams' },
-      },
     )
   }
   const session = await GenerationSession.start(host, prepared)
@@ -51,7 +48,8 @@ export async function* stream(
       done = event.done
       for (const [index, [row, token]] of event.tokens.entries()) {
         const decoder = decoders[row]
-        const text = decoder ? decoder.push(token) + (done || ends.has(token) ? decoder.end() : '') : ''
+        const last = done || ends.has(token) || event.stopped.includes(row)
+        const text = decoder ? decoder.push(token) + (last ? decoder.end() : '') : ''
         const routes = event.routes?.[index]
         yield routes === undefined ? { row, token, text } : { row, token, text, routes: [...routes] }
       }

@@ -4,6 +4,7 @@ import type { WireTensor } from '../backend/contract.js'
 import { wire } from '../backend/wire.js'
 import { InputError, OptionError } from '../errors.js'
 import { type FloatsInput, type IdsInput, type MaskInput, to_floats, to_ids, to_mask } from '../tensor.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { show } from '../utils/json.js'
 
 export type { FloatsInput, IdsInput, MaskInput } from '../tensor.js'
@@ -113,7 +114,5 @@ export function refuse_unknown(
 export function flag(name: string, value: unknown, fallback: boolean): boolean {
   if (value === undefined || value === null) return fallback
   if (typeof value === 'boolean') return value
-  throw new OptionError('INVALID_OPTION', `${name} must be true or false, not ${show(value)}.`, {
-    details: { option: name },
-  })
+  throw invalid_option(name, `${name} must be true or false, not ${show(value)}.`)
 }

@@ -1,7 +1,8 @@
 /** How much memory a model needs, known from its config alone. */
 
 import { SwitchTransformersConfig, type SwitchTransformersConfigValues, to_config } from '../configuration.js'
-import { BackendError, OptionError } from '../errors.js'
+import { BackendError } from '../errors.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { has_own, is_record, show } from '../utils/json.js'
 import type { RepositoryOptions } from '../utils/repository.js'
 import { check_option_names, type DtypeName, HUB_OPTIONS, to_dtype } from './options.js'
@@ -83,9 +84,7 @@ function check_numbers(options: MemoryOptions): void {
   for (const name of NUMBERS) {
     const value = options[name]
     if (value === undefined || (Number.isSafeInteger(value) && value > 0)) continue
-    throw new OptionError('INVALID_OPTION', `${name} must be an integer of at least 1, not ${show(value)}.`, {
-      details: { option: name },
-    })
+    throw invalid_option(name, `${name} must be an integer of at least 1, not ${show(value)}.`)
   }
 }
 

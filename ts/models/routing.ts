@@ -1,7 +1,8 @@
 /** Routing policies as callers name them. */
 
 import type { RoutingPolicy } from '../backend/contract.js'
-import { OptionError } from '../errors.js'
+import type { OptionError } from '../errors.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { is_record, show } from '../utils/json.js'
 
 const TYPES: readonly string[] = ['reference', 'dropless', 'original'] satisfies RoutingPolicy['type'][]
@@ -41,5 +42,5 @@ export function check_routing(value: unknown): RoutingPolicy | undefined {
 }
 
 function invalid(message: string): OptionError {
-  return new OptionError('INVALID_OPTION', message, { details: { option: 'routing' } })
+  return invalid_option('routing', message)
 }

@@ -8,6 +8,7 @@ import {
   SwitchTransformersForConditionalGeneration,
 } from '../models/index.js'
 import { AutoTokenizer, type PreTrainedTokenizer } from '../tokenizer/index.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { show } from '../utils/json.js'
 import { FeatureExtractionPipeline } from './feature_extraction.js'
 import { SummarizationPipeline, Text2TextGenerationPipeline, TranslationPipeline } from './text2text_generation.js'
@@ -93,18 +94,10 @@ async function load_parts(
     return { task, model: (await model_class.from_pretrained(model, options)) as never, tokenizer: own }
   }
   if (!(model instanceof PreTrainedModel) || !(model instanceof model_class)) {
-    throw new OptionError(
-      'INVALID_OPTION',
-      `The model of ${task} must be a name, a folder or a ${model_class.architecture}.`,
-      {
-        details: { option: 'model' },
-      },
-    )
+    throw invalid_option('model', `The model of ${task} must be a name, a folder or a ${model_class.architecture}.`)
   }
   if (tokenizer === undefined) {
-    throw new OptionError('INVALID_OPTION', 'Give the tokenizer too: pipeline(task, model, { tokenizer }).', {
-      details: { option: 'tokenizer' },
-    })
+    throw invalid_option('tokenizer', 'Give the tokenizer too: pipeline(task, model, { tokenizer }).')
   }
   return { task, model: model as never, tokenizer }
 }

@@ -1,11 +1,12 @@
 /** Text in, text out: `text2text-generation`, `summarization` and `translation`. */
 
-import { InputError, OptionError } from '../errors.js'
+import { InputError } from '../errors.js'
 import { type FilledSpans, type FillSpansOptions, fill_spans } from '../generation/fill_spans.js'
 import type { GenerateExtras } from '../generation/index.js'
 import type { GenerationOptions } from '../generation/options.js'
 import type { SwitchTransformersForConditionalGeneration } from '../models/index.js'
 import type { Tensor } from '../tensor.js'
+import { invalid_option } from '../utils/invalid_option.js'
 import { is_record, show } from '../utils/json.js'
 import { Pipeline, type PipelineParts } from './pipeline.js'
 
@@ -52,9 +53,7 @@ abstract class TextToTextPipeline<Key extends string, Options extends Text2TextO
     const params = this._task_params(options ?? ({} as Options))
     const front = prefix ?? params.prefix ?? this.model.config.prefix ?? ''
     if (typeof front !== 'string') {
-      throw new OptionError('INVALID_OPTION', `prefix must be a text, not ${show(front)}.`, {
-        details: { option: 'prefix' },
-      })
+      throw invalid_option('prefix', `prefix must be a text, not ${show(front)}.`)
     }
     const defaults = Object.fromEntries(Object.entries(params).filter(([name]) => !NOT_OPTIONS.has(name)))
     const settings: Record<string, unknown> = { ...defaults, ...without_undefined(given) }
@@ -155,9 +154,10 @@ export class TranslationPipeline extends TextToTextPipeline<'translation_text', 
       known.length > 0
         ? `it has ${known.join(', ')}`
         : 'it has none for translation; put the prefix that it was trained with into `prefix`'
-    throw new OptionError('INVALID_OPTION', `The model has no task_specific_params for ${task}: ${there}.`, {
-      details: { option: src_lang === undefined ? 'src_lang' : 'tgt_lang' },
-    })
+    throw invalid_option(
+      src_lang === undefined ? 'src_lang' : 'tgt_lang',
+      `The model has no task_specific_params for ${task}: ${there}.`,
+    )
   }
 }
 
@@ -170,9 +170,7 @@ function check_texts(texts: unknown): string[] {
 function check_batch_size(size: unknown): number {
   if (size === undefined || size === null) return DEFAULT_BATCH_SIZE
   if (Number.isSafeInteger(size) && (size as number) > 0) return size as number
-  throw new OptionError('INVALID_OPTION', `batch_size must be an integer of at least 1, not ${show(size)}.`, {
-    details: { option: 'batch_size' },
-  })
+  throw invalid_option('batch_size', `batch_size must be an integer of at least 1, not ${show(size)}.`)
 }
 
 function without_undefined(values: object): Record<string, unknown> {

@@ -60,7 +60,8 @@ pub fn start(call: Call<'_>) -> Result<Reply, Failure> {
     let mut profile = request.profile.then(Profile::default);
     let input = recorded(&mut profile, || encoder_input(&model, &call.tensors, &options, &mut records))?;
     let rows = row_inputs(&call.tensors, &input, vocab_size)?;
-    let longest = rows.iter().map(|r| options.length_limit(r.decoder_ids.len().max(1))).max().unwrap_or(0);
+    // One more than is given: the start token may come before it.
+    let longest = rows.iter().map(|r| options.length_limit(r.decoder_ids.len() + 1)).max().unwrap_or(0);
     let slots_per_row = options.slots_per_row();
     if records.needs_single_rows() && options.num_beams > 1 {
         let message = "decoder_routes with num_beams: a beam's route is not one row's; leave out one of them";
@@ -124,10 +125,7 @@ fn encoder_input(
     let Some(ids) = tensors.ids("input_ids", model.config().vocab_size)? else {
         return Err(invalid("input_ids: found none"));
     };
-    let mask = match tensors.mask("attention_mask", ids.rows, &[ids.cols])? {
-        Some((mask, _)) => Some(mask),
-        None => inferred_mask(&ids.ids, ids.cols, options)?,
-    };
+    let mask = tensors.mask("attention_mask", ids.rows, &[ids.cols])?.map(|(mask, _)| mask);
     let slots = ids.rows.saturating_mul(options.slots_per_row());
     let pass = memory::Pass {
         encoder_tokens: ids.ids.len(),
@@ -145,19 +143,6 @@ fn encoder_input(
     let states = model.encode(Tokens::Ids(&tokens), &rows, &mut trace)?;
     records.encoded(&states, &trace, &rows)?;
     Ok(EncoderInput { states, rows, ids: row_ids })
-}
-
-/// Without a mask, padding tokens are padding (reference: `_prepare_attention_mask_for_generation`).
-fn inferred_mask(ids: &[u32], cols: usize, options: &GenerationOptions) -> Result<Option<Vec<u8>>, Failure> {
-    let pad = options.padding();
-    if options.eos_token_id.contains(&pad) || !ids.contains(&pad) {
-        return Ok(None);
-    }
-    let mask: Vec<u8> = ids.iter().map(|id| u8::from(*id != pad)).collect();
-    match mask.chunks_exact(cols).position(|row| !row.contains(&1)) {
-        Some(row) => Err(invalid(format!("input_ids: row {row} is all padding, expected at least one other token"))),
-        None => Ok(Some(mask)),
-    }
 }
 
 /// Rows without their padding on the right: nothing attends to it and it fills experts last, so that leaving it out
