@@ -212,15 +212,6 @@ export function from_wire(message: string): SwitchTransformersError {
   return error_for_code(code, text, { details })
 }
 
-/** The form in which an error crosses to another thread; {@link from_wire} is its inverse. */
-export function to_wire(error: unknown): string {
-  const wire: WireError =
-    error instanceof SwitchTransformersError
-      ? { code: error.code, message: error.message, details: error.details }
-      : { code: 'INTERNAL', message: error instanceof Error ? `${error.name}: ${error.message}` : String(error) }
-  return JSON.stringify(wire)
-}
-
 /** Throws an {@link AbortError} when `signal` has fired, an {@link OptionError} when it is none and never could. */
 export function throw_if_aborted(signal: AbortSignal | null | undefined): void {
   const aborted: unknown = (signal ?? { aborted: false }).aborted

@@ -4,7 +4,30 @@ export type { Architecture, RoutingPolicy } from './backend/contract.js'
 export { type BackendName, type BackendOptions, type DeviceName, terminate_backends } from './backend/select.js'
 export { type ConfigFault, SwitchTransformersConfig, type SwitchTransformersConfigValues } from './configuration.js'
 export { type Environment, env } from './env.js'
-export * from './errors.js'
+export {
+  AbortError,
+  BackendError,
+  type BackendErrorCode,
+  CheckpointError,
+  type CheckpointErrorCode,
+  ConfigError,
+  DisposedError,
+  type DisposedErrorCode,
+  ERROR_CODES,
+  type ErrorCode,
+  type ErrorOptions,
+  FileError,
+  type FileErrorCode,
+  HubError,
+  type HubErrorCode,
+  InputError,
+  InternalError,
+  OptionError,
+  type OptionErrorCode,
+  SwitchTransformersError,
+  TokenizerError,
+  TrainingError,
+} from './errors.js'
 export * from './generation/index.js'
 export {
   type CachedFile,

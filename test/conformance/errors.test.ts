@@ -22,6 +22,7 @@ describe('errors', () => {
     ['HUB_UNAUTHORIZED', errors.HubError, 'HubError'],
     ['HUB_OFFLINE', errors.HubError, 'HubError'],
     ['HUB_INTEGRITY', errors.HubError, 'HubError'],
+    ['TRAINING_DIVERGED', errors.TrainingError, 'TrainingError'],
     ['TOKENIZER_INVALID', errors.TokenizerError, 'TokenizerError'],
     ['INVALID_HANDLE', errors.DisposedError, 'DisposedError'],
     ['INTERNAL', errors.InternalError, 'InternalError'],
@@ -30,7 +31,6 @@ describe('errors', () => {
     expect(error).toBeInstanceOf(type)
     expect(error).toBeInstanceOf(errors.SwitchTransformersError)
     expect(error).toMatchObject({ code, name, message: 'what happened', details: { found: 1 } })
-    expect(errors.from_wire(errors.to_wire(error))).toEqual(error)
   })
 
   it('covers every code', () => {
@@ -43,7 +43,6 @@ describe('errors', () => {
       expect(error).toBeInstanceOf(errors.InternalError)
       expect(error.message).toContain(message)
     }
-    expect(errors.from_wire(errors.to_wire(new TypeError('x'))).message).toBe('TypeError: x')
   })
 
   it('leaves out details that are not there', () => {
@@ -53,6 +52,9 @@ describe('errors', () => {
   it('turns a fired signal into an AbortError with its reason', () => {
     const controller = new AbortController()
     errors.throw_if_aborted(controller.signal)
+    expect(() => errors.throw_if_aborted(controller as never)).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTION' }),
+    )
     controller.abort('enough')
     expect(() => errors.throw_if_aborted(controller.signal)).toThrow(
       expect.objectContaining({ name: 'AbortError', code: 'ABORTED', cause: 'enough' }),

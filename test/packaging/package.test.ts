@@ -30,11 +30,12 @@ async function use({ AutoTokenizer, SwitchTransformersForConditionalGeneration }
 `
 
 describe('the packed package', () => {
-  it('holds the bundles, the WASM module, the embedded model, licences and no sources', () => {
+  it('holds the bundles, the WASM module, the embedded model, the guides, licences and no sources', () => {
     expect(packed.files).toEqual(
       expect.arrayContaining([
         'package.json',
         'README.md',
+        'docs/guide.md',
         'LICENSE-APACHE',
         'LICENSE-MIT',
         'dist/node.js',
@@ -52,7 +53,7 @@ describe('the packed package', () => {
         'dist/assets/g2p/tokenizer.json',
       ]),
     )
-    expect(packed.files.filter((path) => !/^(dist\/|LICENSE|README\.md$|package\.json$)/.test(path))).toEqual([])
+    expect(packed.files.filter((path) => !/^(dist\/|docs\/|LICENSE|README\.md$|package\.json$)/.test(path))).toEqual([])
   })
 
   it('passes publint', () => {

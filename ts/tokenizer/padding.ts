@@ -18,8 +18,8 @@ export interface Plan {
 }
 
 export interface PlanOptions {
-  padding?: PaddingOption
-  truncation?: TruncationOption
+  padding?: PaddingOption | undefined
+  truncation?: TruncationOption | undefined
   max_length?: number | null
   pad_to_multiple_of?: number | null
 }
