@@ -22,7 +22,6 @@ describe('errors', () => {
     ['HUB_UNAUTHORIZED', errors.HubError, 'HubError'],
     ['HUB_OFFLINE', errors.HubError, 'HubError'],
     ['HUB_INTEGRITY', errors.HubError, 'HubError'],
-    ['TRAINING_DIVERGED', errors.TrainingError, 'TrainingError'],
     ['TOKENIZER_INVALID', errors.TokenizerError, 'TokenizerError'],
     ['INVALID_HANDLE', errors.DisposedError, 'DisposedError'],
     ['INTERNAL', errors.InternalError, 'InternalError'],

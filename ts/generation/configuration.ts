@@ -8,13 +8,7 @@ import { type RepositoryOptions, read_repository_json } from '../utils/repositor
 import { type GenerationOptions, OPTION_NAMES } from './options.js'
 
 /** Options that are not available and without which other tokens would be chosen: `generate` refuses them. */
-const MISSED: ReadonlySet<string> = new Set([
-  'constraints',
-  'dola_layers',
-  'force_words_ids',
-  'token_healing',
-  'watermarking_config',
-])
+const MISSED: ReadonlySet<string> = new Set(['dola_layers', 'force_words_ids', 'token_healing', 'watermarking_config'])
 
 /**
  * Generation options as properties. Unset ones are undefined and take the defaults of `generate`; names that are no

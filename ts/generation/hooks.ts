@@ -28,7 +28,7 @@ export function run_hook(name: string, index: number, run: () => unknown): unkno
   if (result instanceof Promise) {
     // Nobody will look at it: left alone, its rejection would end the process.
     result.catch(() => {})
-    throw hook_failure(name, index, 'returned a promise; it must answer at once')
+    throw hook_failure(name, index, 'returned a promise, and no step waits')
   }
   return result
 }

@@ -69,16 +69,11 @@ export function run_processors(
   const { size } = scores
   let current = scores
   for (const [index, processor] of list.processors.entries()) {
-    const result = run_hook(NAME, index, () => processor(input_ids, current))
-    current = (result ?? current) as Tensor<'float32'>
+    current = (run_hook(NAME, index, () => processor(input_ids, current)) ?? current) as Tensor<'float32'>
     const { data } = current
     // The data too: a tensor's fields can be written, and its buffer handed to somebody else.
     if (String(current.dims) !== String(dims) || !(data instanceof Float32Array) || data.length !== size) {
-      throw hook_failure(
-        NAME,
-        index,
-        `${result === undefined ? 'changed the shape of the scores' : `returned ${show(result)}`}; expected nothing, or a float32 tensor of shape [${dims.join(', ')}]`,
-      )
+      throw hook_failure(NAME, index, `gave ${show(current)}; expected a float32 tensor of shape [${dims.join(', ')}]`)
     }
     const at = data.findIndex(Number.isNaN)
     if (at >= 0) {

@@ -3,7 +3,7 @@
 import type { WireTensor } from '../backend/contract.js'
 import { wire } from '../backend/wire.js'
 import type { SwitchTransformersConfig } from '../configuration.js'
-import { InputError, OptionError } from '../errors.js'
+import { InputError } from '../errors.js'
 import type { BackendHandle } from '../models/handle.js'
 import {
   type EncoderOutputs,
@@ -127,7 +127,7 @@ const ROUTES = ['encoder_routes', 'decoder_routes']
 /** Puts the two forms of calling, `generate({...})` and `generate(inputs, {...})`, into one object. */
 export function join_arguments(first: unknown, second: unknown): Record<string, unknown> {
   if (second !== undefined && second !== null && !is_record(second)) {
-    throw new OptionError('INVALID_OPTION', `The options of generate must be an object, not ${show(second)}.`)
+    throw invalid_option('options', `The options of generate must be an object, not ${show(second)}.`)
   }
   if (first === undefined || first === null) throw new InputError('generate needs inputs, such as { input_ids }.')
   const named = is_record(first) && !('data' in first && 'dims' in first) && !ArrayBuffer.isView(first)
@@ -143,29 +143,22 @@ export function prepare_generation(
   const inputs = take<GenerateInputs>(args, INPUTS)
   const extras = take<GenerateExtras>(args, EXTRAS)
   const { tokenizer = null, streamer = null, signal = null } = extras
-  if (streaming && streamer !== null) {
-    throw invalid_option('streamer', 'stream hands out the tokens itself; give a streamer to generate.')
-  }
   const base = extras.generation_config
   if (base !== undefined && base !== null && !is_record(base)) {
-    throw invalid_option(
-      'generation_config',
-      `generation_config must be a GenerationConfig or an object of options, not ${show(base)}.`,
-    )
+    throw invalid_option('generation_config', `generation_config must be an object of options, not ${show(base)}.`)
   }
   const given = is_record(base) && !(base instanceof GenerationConfig) ? merge_options(base) : options_of(base ?? null)
   const merged = to_wire_options(merge_options(options_of(host.generation_config), given, args))
   const { stop_strings, ...options } = merged
 
-  check_streamer(streamer, options)
+  check_streamer(streamer, options, streaming)
   const criteria = to_criteria(extras.stopping_criteria)
   const stops = stop_strings !== undefined && stop_strings !== null
   if (typeof tokenizer?.decode !== 'function' && (stops || tokenizer !== null)) {
-    const message = stops
-      ? 'stop_strings needs the tokenizer that the text is decoded with: generate({ …, tokenizer }).'
-      : `tokenizer must have the method decode; found ${show(tokenizer)}.`
-    const details = { option: stops ? 'stop_strings' : 'tokenizer' }
-    throw new OptionError('INVALID_OPTION', message, { details })
+    throw invalid_option(
+      stops ? 'stop_strings' : 'tokenizer',
+      `stop_strings needs a tokenizer with the method decode; found ${show(tokenizer)}.`,
+    )
   }
   if (stops) criteria.push(new StopStringCriteria(tokenizer as StreamerTokenizer, stop_strings as string | string[]))
   const processors = to_processors(extras.logits_processor)
@@ -210,17 +203,13 @@ function take<T>(args: Record<string, unknown>, names: readonly string[]): T {
   return taken as T
 }
 
-function check_streamer(streamer: unknown, options: Record<string, unknown>): void {
-  if (streamer === null) return
+function check_streamer(streamer: unknown, options: Record<string, unknown>, streaming: boolean): void {
   const { put, end } = (streamer ?? {}) as Record<string, unknown>
-  if (typeof put !== 'function' || typeof end !== 'function') {
-    throw invalid_option('streamer', `streamer must have the methods put and end; found ${show(streamer)}.`)
+  if (streamer !== null && (streaming || typeof put !== 'function' || typeof end !== 'function')) {
+    throw invalid_option('streamer', `streamer is for generate, with the methods put and end; found ${show(streamer)}.`)
   }
-  if (typeof options.num_beams === 'number' && options.num_beams > 1) {
-    throw invalid_option(
-      'streamer',
-      'streamer cannot follow beam search: beams change what came before. Use num_beams: 1.',
-    )
+  if ((streaming || streamer !== null) && (options.num_beams as number) > 1) {
+    throw invalid_option('num_beams', 'num_beams must be 1 to stream: beams change what came before.')
   }
 }
 

@@ -1,6 +1,5 @@
 /** `stream`: tokens as they are chosen, as an async iterator. Nothing is computed until somebody asks for the next. */
 
-import { invalid_option } from '../utils/invalid_option.js'
 import { incremental_decoder } from './incremental_decoder.js'
 import { type GenerationHost, join_arguments, prepare_generation } from './prepare.js'
 import { GenerationSession } from './session.js'
@@ -30,12 +29,6 @@ export async function* stream(
   second?: unknown,
 ): AsyncGenerator<StreamedToken, void, undefined> {
   const prepared = prepare_generation(host, join_arguments(first, second), true)
-  if (typeof prepared.options.num_beams === 'number' && prepared.options.num_beams > 1) {
-    throw invalid_option(
-      'num_beams',
-      'num_beams must be 1 to stream: beam search changes what came before. Use generate.',
-    )
-  }
   const session = await GenerationSession.start(host, prepared)
   try {
     const { tokenizer } = prepared
