@@ -6,9 +6,13 @@ import binaryen from 'binaryen'
 const SUMS = 12
 const LANES = 4
 
-function text() {
+function text(is_fused) {
   const sums = Array.from({ length: SUMS }, (_, i) => `$s${i}`)
-  const step = (sum) => `(local.set ${sum} (f32x4.add (f32x4.mul (local.get ${sum}) (local.get $a)) (local.get $b)))`
+  const next = (sum) =>
+    is_fused
+      ? `(f32x4.relaxed_madd (local.get ${sum}) (local.get $a) (local.get $b))`
+      : `(f32x4.add (f32x4.mul (local.get ${sum}) (local.get $a)) (local.get $b))`
+  const step = (sum) => `(local.set ${sum} ${next(sum)})`
   const total = sums.map((sum) => `(local.get ${sum})`).reduce((all, sum) => `(f32x4.add ${all} ${sum})`)
   return `(module (func (export "run") (param $n i32) (param $x f32) (result f32)
     (local $a v128) (local $b v128) ${sums.map((sum) => `(local ${sum} v128)`).join(' ')}
@@ -21,9 +25,9 @@ function text() {
     (f32x4.extract_lane 0 ${total})))`
 }
 
-/** The module that multiplies and adds, for whichever engine. */
-export function peak_module() {
-  const module = binaryen.parseText(text())
+/** The module that multiplies and adds, for whichever engine; with relaxed SIMD's multiply-add where `is_fused`. */
+export function peak_module({ is_fused = false } = {}) {
+  const module = binaryen.parseText(text(is_fused))
   module.setFeatures(binaryen.Features.All)
   return module.emitBinary()
 }
