@@ -37,3 +37,14 @@ for (const [rows, cols] of [
     }
   }
 }
+
+for (const n of [128, 512]) {
+  const [heads, head_dim] = [12, 64]
+  const one = kernels.prepare_attention(n, heads, head_dim)
+  kernels.attend(one)
+  const error = kernels.attention_error(one)
+  if (!(error < 2e-6)) throw new Error(`relative error ${error}: not timed`)
+  const seconds = best(() => kernels.attend(one))
+  const rate = ((4 * n * n * heads * head_dim) / seconds / 1e9).toFixed(1)
+  console.log(`attention of ${n} queries, ${heads} heads of ${head_dim}: ${rate} GFLOP/s`)
+}

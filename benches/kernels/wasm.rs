@@ -1,7 +1,7 @@
 //! The WebAssembly side of `wasm.mjs`: a product whose time JavaScript takes, after comparing it with the reference.
 
 use switch_kernels::quantised::{quantise_int4, quantise_int8};
-use switch_kernels::{linear, reference, Matrix, Values};
+use switch_kernels::{attention, linear, reference, AttentionRow, Matrix, RelativeBias, Values};
 
 struct Case {
     x: Vec<f32>,
@@ -82,6 +82,60 @@ pub unsafe extern "C" fn error(case: *mut std::ffi::c_void, form: u32) -> f64 {
     let pairs = || case.y.iter().zip(&expected).map(|(&a, &b)| (f64::from(a), f64::from(b)));
     let difference: f64 = pairs().map(|(a, b)| square(a - b)).sum();
     (difference / pairs().map(|(_, b)| square(b)).sum::<f64>()).sqrt()
+}
+
+struct Attention {
+    /// Queries, keys and values, each `[n, heads * head_dim]`.
+    projections: [Vec<f32>; 3],
+    bias: Vec<f32>,
+    out: Vec<f32>,
+    n: usize,
+    heads: usize,
+}
+
+impl Attention {
+    fn row(&self) -> AttentionRow<'_> {
+        let [q, k, v] = &self.projections;
+        let bias = RelativeBias { values: &self.bias, span: 2 * self.n, zero: self.n, q_start: 0 };
+        AttentionRow { q, k, v, q_len: self.n, kv_len: self.n, mask: None, causal_offset: None, bias: Some(bias) }
+    }
+}
+
+/// Attention of `n` queries to as many keys, with the bias of an encoder; never freed.
+#[no_mangle]
+pub extern "C" fn prepare_attention(n: usize, heads: usize, head_dim: usize) -> *mut std::ffi::c_void {
+    let size = n * heads * head_dim;
+    let mut all = numbers(3 * size).into_iter();
+    let projections = [(); 3].map(|()| all.by_ref().take(size).map(|x| x / 4.0).collect());
+    let bias = numbers(heads * 2 * n);
+    Box::into_raw(Box::new(Attention { projections, bias, out: vec![0.0; size], n, heads })).cast()
+}
+
+/// # Safety
+/// `case` comes from `prepare_attention`.
+#[no_mangle]
+pub unsafe extern "C" fn attend(case: *mut std::ffi::c_void) {
+    // SAFETY: as the caller promises.
+    let case = unsafe { &mut *case.cast::<Attention>() };
+    let mut out = std::mem::take(&mut case.out);
+    let head_dim = out.len() / (case.n * case.heads);
+    attention(&[case.row()], case.heads, head_dim, &mut [&mut out]).unwrap();
+    case.out = out;
+}
+
+/// The relative error of the last attention.
+///
+/// # Safety
+/// `case` comes from `prepare_attention`.
+#[no_mangle]
+pub unsafe extern "C" fn attention_error(case: *mut std::ffi::c_void) -> f64 {
+    // SAFETY: as the caller promises.
+    let case = unsafe { &*case.cast::<Attention>() };
+    let head_dim = case.out.len() / (case.n * case.heads);
+    let expected = reference::attention(&case.row(), case.heads, head_dim);
+    let pairs = || case.out.iter().zip(&expected).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+    let difference: f64 = pairs().map(|(a, b)| (a - b) * (a - b)).sum();
+    (difference / pairs().map(|(_, b)| b * b).sum::<f64>()).sqrt()
 }
 
 #[cfg(target_arch = "wasm32")]

@@ -2,6 +2,8 @@
 //!
 //! Work is cut in tiles of a few queries of one head. A tile's scores stay in cache from the first product to the second.
 
+#[cfg(any(test, target_arch = "wasm32"))]
+mod packed;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 mod vectors;
@@ -140,6 +142,10 @@ pub fn attention_with(
     #[cfg(target_arch = "x86_64")]
     if isa::active() == Isa::Amx && rows.iter().all(|row| tiles::suits(row, head_dim)) {
         return tiles::attention(precision, rows, heads, head_dim, &out);
+    }
+    #[cfg(target_arch = "wasm32")]
+    if rows.iter().all(|row| packed::suits(row, head_dim)) {
+        return simd::run(packed::Packed { rows, heads, head_dim, out: &out });
     }
     in_vectors(rows, heads, head_dim, &out)
 }

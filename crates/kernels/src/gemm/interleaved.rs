@@ -8,7 +8,7 @@
 //! 2 37 and 42; of 2 by 4 unrolled by 2 31 and 42. With one input spread over a vector and features side by side: 4 by 8
 //! 48 and 59, 3 by 12 39 and 46.
 
-use super::{Block, BLOCK_ROWS, RUN};
+use super::{Block, RUN};
 use crate::scratch;
 use crate::simd::{Element, Simd, F32};
 use std::ops::Range;
@@ -20,6 +20,9 @@ const FEATURES: usize = 4;
 
 /// Features that go through the inputs together: their copies and a tile's inputs share an L1 cache.
 const PANEL: usize = 2 * FEATURES;
+
+/// Most rows per pass over the weights, which copies them again: passes are as few and as even as can be.
+const BLOCK_ROWS: usize = 256;
 
 /// Rows from which copying pays.
 pub(super) const FROM: usize = 12;
@@ -36,14 +39,14 @@ pub(super) unsafe fn product<S: Simd, E: Element>(
 ) -> bool {
     let cols = block.w.cols;
     let longest = cols.min(RUN).next_multiple_of(S::N);
-    let block_rows = block.n.min(BLOCK_ROWS).next_multiple_of(ROWS);
+    let block_rows = block.n.div_ceil(block.n.div_ceil(BLOCK_ROWS).max(1)).next_multiple_of(ROWS);
     let (Ok(mut x_copy), Ok(mut w_copy)) =
         (scratch::take("copied inputs", block_rows * longest), scratch::take("copied weights", PANEL * longest))
     else {
         return false;
     };
-    for row in (0..block.n).step_by(BLOCK_ROWS) {
-        let rows = (block.n - row).min(BLOCK_ROWS);
+    for row in (0..block.n).step_by(block_rows.max(ROWS)) {
+        let rows = (block.n - row).min(block_rows);
         for start in (0..cols).step_by(RUN) {
             let len = (cols - start).min(RUN);
             // SAFETY: all offsets lie within the operands, as the caller promises, and within the copies.
