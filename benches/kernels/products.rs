@@ -39,13 +39,14 @@ pub fn run(wanted: &dyn Fn(&str) -> bool) {
         let wide = numbers(rows * cols);
         let bf16: Vec<u16> = wide.iter().map(|&x| half::bf16::from_f32(x).to_bits()).collect();
         let f16: Vec<u16> = wide.iter().map(|&x| half::f16::from_f32(x).to_bits()).collect();
-        for n in [1, 4, 8, 32, 128, 512] {
+        for n in [1, 4, 8, 32, 128, 512, 1024] {
             if rows > 10_000 && n > 8 {
                 continue;
             }
             for (store, values, precision) in [
                 ("f32", Values::F32(&wide), Precision::Float32),
                 ("bf16", Values::Bf16(&bf16), Precision::Float32),
+                ("bf16 of 16 bits", Values::Bf16(&bf16), Precision::Reduced),
                 ("bf16 rounded", Values::Bf16(&bf16), Precision::Bfloat16),
                 ("f16", Values::F16(&f16), Precision::Float32),
             ] {

@@ -66,8 +66,9 @@ pub fn feed_forward_with(
     expect_len("feed-forward input elements", x.len(), product("feed-forward input", n, d)?)?;
     expect_len("feed-forward output elements", out.len(), x.len())?;
     weights.check(d)?;
-    let group = Group { weights: *weights, rows: 0..n };
-    both_products(precision, x, d, std::slice::from_ref(&group), act, out)
+    let mut groups = Vec::new();
+    push_groups(&mut groups, *weights, 0..n);
+    both_products(precision, x, d, &groups, act, out)
 }
 
 /// `out[t] = routes.weight[t] · expert(x[t])` for the expert that token `t` is routed to, 0 for tokens that go nowhere.
@@ -107,19 +108,32 @@ pub fn experts_with<'a>(
     let size = product("routed tokens", tokens.len(), d)?;
     let mut sorted = scratch::take("tokens sorted by expert", size)?;
     let mut results = scratch::take("results of experts", size)?;
-    for (to, &(_, token)) in sorted.chunks_exact_mut(d.max(1)).zip(&tokens) {
-        to.copy_from_slice(&x[token * d..(token + 1) * d]);
-    }
-    both_products(precision, &sorted, d, &groups, act, &mut results)?;
-    out.fill(0.0);
-    for (from, &(_, token)) in results.chunks_exact(d.max(1)).zip(&tokens) {
-        let weight = routes.weight[token];
-        for (out, y) in out[token * d..(token + 1) * d].iter_mut().zip(from) {
-            *out = y * weight;
+    parallel::for_each_row_chunk(&mut sorted, d, COPY_GRAIN.div_ceil(d.max(1)), |first, sorted| {
+        for (to, &(_, token)) in sorted.chunks_exact_mut(d.max(1)).zip(&tokens[first..]) {
+            to.copy_from_slice(&x[token * d..(token + 1) * d]);
         }
+    });
+    both_products(precision, &sorted, d, &groups, act, &mut results)?;
+    let mut row_of = vec![None; n];
+    for (row, &(_, token)) in tokens.iter().enumerate() {
+        row_of[token] = Some(row);
     }
+    parallel::for_each_row_chunk(out, d, COPY_GRAIN.div_ceil(d.max(1)), |first, out| {
+        for (token, out) in (first..).zip(out.chunks_exact_mut(d.max(1))) {
+            let Some(row) = row_of[token] else {
+                out.fill(0.0);
+                continue;
+            };
+            for (out, y) in out.iter_mut().zip(&results[row * d..(row + 1) * d]) {
+                *out = y * routes.weight[token];
+            }
+        }
+    });
     Ok(())
 }
+
+/// Elements below which another thread costs more to copy them than it brings.
+const COPY_GRAIN: usize = 32 * 1024;
 
 /// (expert, token) of the tokens that go somewhere, by expert and then by position.
 fn tokens_by_expert(routes: &Routes) -> Result<Vec<(usize, usize)>, KernelError> {
@@ -142,7 +156,15 @@ struct Group<'a> {
     rows: Range<usize>,
 }
 
-/// One group per expert that has tokens, with its weights asked for and checked.
+/// Adds the rows of one expert, cut where there are many.
+fn push_groups<'a>(groups: &mut Vec<Group<'a>>, weights: ExpertWeights<'a>, rows: Range<usize>) {
+    let size = gemm::rows_per_task(rows.len(), &weights.wi);
+    for start in rows.clone().step_by(size) {
+        groups.push(Group { weights, rows: start..(start + size).min(rows.end) });
+    }
+}
+
+/// The groups of the experts that have tokens, whose weights are asked for and checked.
 fn groups<'a>(
     tokens: &[(usize, usize)],
     d: usize,
@@ -156,7 +178,7 @@ fn groups<'a>(
         if let Some(first) = groups.first() {
             expect_len("rows of wi", weights.wi.rows, first.weights.wi.rows)?;
         }
-        groups.push(Group { weights, rows: row..row + same.len() });
+        push_groups(&mut groups, weights, row..row + same.len());
         row += same.len();
     }
     Ok(groups)
@@ -205,16 +227,24 @@ fn both_products(
 ) -> Result<(), KernelError> {
     let Some((d_ff, rows)) = groups.last().map(|group| (group.weights.wi.rows, group.rows.end)) else { return Ok(()) };
     let size = product("feed-forward hidden states", rows, d_ff)?;
-    let mut hidden = scratch::take("feed-forward hidden states", size)?;
-    inner_products(precision, x, d, groups, act, &mut hidden)?;
-    let inputs =
-        gemm::prepare(precision, &hidden, d_ff, groups.iter().map(|group| (group.rows.clone(), group.weights.wo)))?;
+    let inner = gemm::prepare(precision, x, d, groups.iter().map(|group| (group.rows.clone(), group.weights.wi)))?;
+    let outer = || groups.iter().map(|group| (group.rows.clone(), group.weights.wo));
+    // A gate is multiplied in between; else the first product writes what the second reads.
+    let gated = groups.iter().any(|group| group.weights.wi_1.is_some());
+    let mut filled = if gated { None } else { gemm::inputs_to_fill(&inner, d_ff, outer())? };
+    let unneeded = filled.as_ref().is_some_and(gemm::Inputs::are_all_packed);
+    let mut hidden = scratch::take("feed-forward hidden states", if unneeded { 0 } else { size })?;
+    inner_products(x, d, groups, act, &inner, filled.as_mut(), &mut hidden)?;
+    let inputs = match filled {
+        Some(filled) => filled,
+        None => gemm::prepare(precision, &hidden, d_ff, outer())?,
+    };
     let (hidden, results) = (&hidden[..], Disjoint::new(out));
     let tasks = tasks(groups, |group| (d, group.weights.wo.cols));
     parallel::for_each_task(tasks.len(), |index| {
         let task = &tasks[index];
         let Group { weights, rows } = &groups[task.group];
-        let x = &hidden[rows.start * d_ff..rows.end * d_ff];
+        let x = hidden.get(rows.start * d_ff..rows.end * d_ff).unwrap_or(&[]);
         // SAFETY: a group's rows lie in the output, and tasks have no column of a row in common.
         unsafe {
             let y = results.as_ptr().add(rows.start * d);
@@ -225,38 +255,48 @@ fn both_products(
     Ok(())
 }
 
-/// `hidden = act(x · wiᵀ)`, times `x · wi_1ᵀ` where there is a gate.
+/// `hidden = act(x · wiᵀ)`, times `x · wi_1ᵀ` where there is a gate; in `filled` instead where a group has its place there.
 fn inner_products(
-    precision: Precision,
     x: &[f32],
     d: usize,
     groups: &[Group<'_>],
     act: Activation,
+    inputs: &gemm::Inputs,
+    mut filled: Option<&mut gemm::Inputs>,
     hidden: &mut [f32],
 ) -> Result<(), KernelError> {
     let gated = groups.iter().any(|group| group.weights.wi_1.is_some());
     let mut gates = scratch::take("feed-forward gates", if gated { hidden.len() } else { 0 })?;
     let (hidden, gates) = (Disjoint::new(hidden), Disjoint::new(&mut gates));
-    let inputs = gemm::prepare(precision, x, d, groups.iter().map(|group| (group.rows.clone(), group.weights.wi)))?;
+    let filling = filled.as_mut().map(|filled| filled.filling());
     let tasks = tasks(groups, |group| (group.weights.wi.rows, d));
+    let failure = parallel::Failure::default();
     parallel::for_each_task(tasks.len(), |index| {
         let task = &tasks[index];
         let Group { weights, rows } = &groups[task.group];
         let d_ff = weights.wi.rows;
         let block = |w, to: &Disjoint<'_>| {
-            // SAFETY: a group's hidden states lie in the buffers.
-            let y = unsafe { to.as_ptr().add(rows.start * d_ff) };
+            // A group's hidden states lie in the buffers, or are not written there.
+            let y = to.as_ptr().wrapping_add(rows.start * d_ff);
             Block { x: &x[rows.start * d..rows.end * d], x_stride: d, n: rows.len(), w, y, y_stride: d_ff }
         };
+        if let Some(filling) = &filling {
+            let (block, features) = (block(weights.wi, &hidden), task.features.clone());
+            // SAFETY: tasks have no feature of a row in common, and are cut at whole panels.
+            match unsafe { gemm::product_into(block, inputs, task.group, features, act, filling) } {
+                Ok(false) => {}
+                done => return failure.note(done.map(|_| ())),
+            }
+        }
         let parts = rows.clone().map(|row| row * d_ff + task.features.start..row * d_ff + task.features.end);
         // SAFETY: tasks have no feature of a row in common.
         unsafe {
-            gemm::product(block(weights.wi, &hidden), &inputs, task.group, task.features.clone());
+            gemm::product(block(weights.wi, &hidden), inputs, task.group, task.features.clone());
             for part in parts.clone() {
                 activate_serial(act, hidden.slice(part));
             }
             if let Some(wi_1) = weights.wi_1 {
-                gemm::product(block(wi_1, &gates), &inputs, task.group, task.features.clone());
+                gemm::product(block(wi_1, &gates), inputs, task.group, task.features.clone());
                 for part in parts {
                     for (h, gate) in hidden.slice(part.clone()).iter_mut().zip(gates.slice(part)) {
                         *h *= *gate;
@@ -265,5 +305,5 @@ fn inner_products(
             }
         }
     });
-    Ok(())
+    failure.into_result()
 }

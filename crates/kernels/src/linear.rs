@@ -20,14 +20,7 @@ pub fn linear_with(precision: Precision, x: &[f32], n: usize, w: Matrix<'_>, y: 
     w.check()?;
     expect_len("linear input elements", x.len(), product("linear input", n, w.cols)?)?;
     expect_len("linear output elements", y.len(), product("linear output", n, w.rows)?)?;
-    let inputs = gemm::prepare(precision, x, w.cols, std::iter::once((0..n, w)))?;
-    let out = Disjoint::new(y);
-    parallel::for_each_range(w.rows, feature_grain(n, w.cols), |features| {
-        let block = Block { x, x_stride: w.cols, n, w, y: out.as_ptr(), y_stride: w.rows };
-        // SAFETY: the lengths were checked above, and no two ranges share a feature.
-        unsafe { gemm::product(block, &inputs, 0, features) };
-    });
-    Ok(())
+    products(precision, x, n, &[w], y)
 }
 
 /// `y[i] = x · ws[i]ᵀ` for weights of one shape and type, as queries, keys and values are: the inputs are made ready once,
@@ -55,18 +48,32 @@ pub fn linear_together(
         }
         return Ok(());
     }
-    let inputs = gemm::prepare(precision, x, cols, std::iter::once((0..n, *first)))?;
+    products(precision, x, n, ws, y)
+}
+
+/// [`linear_together`] with shapes that have been checked and weights that are alike.
+fn products(precision: Precision, x: &[f32], n: usize, ws: &[Matrix<'_>], y: &mut [f32]) -> Result<(), KernelError> {
+    let Some(&first) = ws.first() else { return Ok(()) };
+    let Matrix { rows, cols, .. } = first;
+    let rows_per_task = gemm::rows_per_task(n, &first);
+    let part = |index: usize| index * rows_per_task..((index + 1) * rows_per_task).min(n);
+    let parts = n.div_ceil(rows_per_task);
+    let inputs = gemm::prepare(precision, x, cols, (0..parts).map(|index| (part(index), first)))?;
     let out = Disjoint::new(y);
-    parallel::for_each_range(rows * ws.len(), feature_grain(n, cols), |range| {
-        for (index, w) in ws.iter().enumerate() {
-            let features = range.start.max(index * rows)..range.end.min((index + 1) * rows);
+    parallel::for_each_part_and_range(parts, rows * ws.len(), feature_grain(rows_per_task, cols), |index, range| {
+        let taken = part(index);
+        for (which, w) in ws.iter().enumerate() {
+            let features = range.start.max(which * rows)..range.end.min((which + 1) * rows);
             if features.is_empty() {
                 continue;
             }
-            let features = features.start - index * rows..features.end - index * rows;
-            let y = out.as_ptr().wrapping_add(index * each);
-            // SAFETY: the lengths were checked above, and no two ranges share a feature of a matrix.
-            unsafe { gemm::product(Block { x, x_stride: cols, n, w: *w, y, y_stride: rows }, &inputs, 0, features) };
+            let features = features.start - which * rows..features.end - which * rows;
+            let y = out.as_ptr().wrapping_add((which * n + taken.start) * rows);
+            let (x, n) = (&x[taken.start * cols..taken.end * cols], taken.len());
+            // SAFETY: the lengths have been checked, and no two tasks share rows and a feature of a matrix.
+            unsafe {
+                gemm::product(Block { x, x_stride: cols, n, w: *w, y, y_stride: rows }, &inputs, index, features)
+            };
         }
     });
     Ok(())

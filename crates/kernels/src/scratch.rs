@@ -8,9 +8,9 @@ thread_local! {
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Buffers kept per thread, and the size past which one is given back rather than kept.
-const MAX_KEPT: usize = 8;
-const MAX_KEPT_ELEMENTS: usize = 4 << 20;
+/// Buffers kept per thread, and elements of all of them together (128 MiB); what goes past that is given back.
+const MAX_KEPT: usize = 12;
+const MAX_KEPT_ELEMENTS: usize = 32 << 20;
 
 /// A buffer of float32 with unspecified contents, aligned to a cache line, returned to its thread when dropped.
 pub(crate) struct Scratch {
@@ -37,7 +37,9 @@ pub(crate) fn take(what: &'static str, len: usize) -> Result<Scratch, KernelErro
         })
         .unwrap_or_default();
     if data.len() < needed {
-        data.try_reserve_exact(needed - data.len()).map_err(|_| KernelError::TooLarge { what })?;
+        // Without copying what it held.
+        data = Vec::new();
+        data.try_reserve_exact(needed).map_err(|_| KernelError::TooLarge { what })?;
         data.resize(needed, 0.0);
     }
     let start = data.as_ptr().align_offset(ALIGNMENT * size_of::<f32>()).min(ALIGNMENT);
@@ -60,15 +62,14 @@ impl DerefMut for Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let data = std::mem::take(&mut self.data);
-        if data.len() <= MAX_KEPT_ELEMENTS {
-            // A thread that is ending has no place for it any more.
-            let _ = FREE.try_with(|free| {
-                if let Ok(mut free) = free.try_borrow_mut() {
-                    if free.len() < MAX_KEPT {
-                        free.push(data);
-                    }
+        // A thread that is ending has no place for it any more.
+        let _ = FREE.try_with(|free| {
+            if let Ok(mut free) = free.try_borrow_mut() {
+                let kept: usize = free.iter().map(Vec::len).sum();
+                if free.len() < MAX_KEPT && kept + data.len() <= MAX_KEPT_ELEMENTS {
+                    free.push(data);
                 }
-            });
-        }
+            }
+        });
     }
 }

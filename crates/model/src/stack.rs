@@ -8,7 +8,7 @@ use crate::cache::{DecoderCache, Segment};
 use crate::config::SwitchTransformersConfig;
 use crate::error::{ModelError, Result};
 use crate::layers::{Block, BlockInput, CrossKeyValues, CrossRows, ExpertBank, PositionBias};
-use crate::ops;
+use crate::ops::{self, buffers};
 use crate::parameters::Parameters;
 use crate::routing::RoutingPolicy;
 use crate::rows::Rows;
@@ -127,13 +127,19 @@ impl Stack {
                 continue;
             }
             let cache = cached.as_mut().map(|pass| (&mut *pass.cache, pass.segments));
-            x = block.forward(&x, input, layer, cache, trace)?;
+            let next = block.forward(&x, input, layer, cache, trace)?;
+            // The first one is the caller's, and hidden states that are asked for are kept.
+            match layer == 0 || trace.want_hidden_states {
+                true => x = next,
+                false => buffers::recycle(std::mem::replace(&mut x, next)),
+            }
         }
         let mut x = ops::rms_norm(&x, &self.final_norm, self.eps)?;
         if let Some(dropout) = outside(Site::StackOutput) {
             x = ops::dropout(&x, dropout)?;
         }
         trace.hidden_state(&x);
+        buffers::end_pass();
         Ok(x)
     }
 

@@ -18,7 +18,9 @@
 
 mod parts;
 
-pub(crate) use parts::{copy_panel, interleave_pairs, pack_step, split_panel, transpose, write_transposed, Block};
+pub(crate) use parts::{
+    copy_panel, interleave_pairs, pack_step, pack_sums, split_panel, transpose, write_transposed, Block,
+};
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _mm_prefetch, _MM_HINT_T1};
 
@@ -262,28 +264,44 @@ macro_rules! step {
 #[inline]
 pub(crate) unsafe fn multiply(w: &Left, x: &Right, steps: usize, wide: bool, to: *mut f32, stride: usize) {
     // SAFETY: the caller's promises.
-    unsafe { multiply_and_fetch(w, x, steps, wide, Ahead::NOTHING, to, stride) }
+    unsafe { multiply_and_fetch(w, x, steps, wide, false, Ahead::NOTHING, to, stride) }
 }
 
-/// [`multiply`], and asks memory for what comes next.
+/// [`multiply`], to which what stands in `to` is added where `add`, and which asks memory for what comes next.
 ///
 /// # Safety
 /// As [`multiply`].
 #[inline]
+#[allow(clippy::too_many_arguments)] // Operands, their size, and where the result goes.
 pub(crate) unsafe fn multiply_and_fetch(
     w: &Left,
     x: &Right,
     steps: usize,
     wide: bool,
+    add: bool,
     ahead: Ahead,
     to: *mut f32,
     stride: usize,
 ) {
     let (mut a, mut b, mut c, s) = (w.first, w.second, x.data, w.stride);
     let right_step = step_bytes(x.parts);
+    let below = to.cast::<u8>().wrapping_add(16 * stride);
     // SAFETY: the caller's promises.
     unsafe {
-        asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
+        if add {
+            asm!(
+                "tileloadd tmm0, [{to} + {stride}]",
+                "tileloadd tmm1, [{to} + {stride} + 64]",
+                "tileloadd tmm2, [{below} + {stride}]",
+                "tileloadd tmm3, [{below} + {stride} + 64]",
+                to = in(reg) to,
+                below = in(reg) below,
+                stride = in(reg) stride,
+                options(nostack, readonly)
+            );
+        } else {
+            asm!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3", options(nostack, nomem));
+        }
         for i in 0..steps {
             ahead.fetch(i);
             match (w.parts, x.parts, wide) {
@@ -304,7 +322,7 @@ pub(crate) unsafe fn multiply_and_fetch(
             "tilestored [{below} + {stride}], tmm2",
             "tilestored [{below} + {stride} + 64], tmm3",
             to = in(reg) to,
-            below = in(reg) to.cast::<u8>().wrapping_add(16 * stride),
+            below = in(reg) below,
             stride = in(reg) stride,
             options(nostack)
         );

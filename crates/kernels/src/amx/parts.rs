@@ -75,9 +75,9 @@ pub(crate) unsafe fn split_panel<T: Wide>(
 /// As [`split_panel`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 pub(crate) unsafe fn copy_panel(from: *const u16, stride: usize, count: usize, len: usize, panel: *mut u8) {
-    for row in 0..SIDE {
-        let to = panel.wrapping_add(row / 16 * TILE + row % 16 * 64);
-        for step in 0..len / DEPTH {
+    // In the order in which the panel lies: up to twice as fast as along the rows.
+    for step in 0..len / DEPTH {
+        for row in 0..SIDE {
             // SAFETY: the caller's rows and panel have this size.
             unsafe {
                 let bits = if row < count {
@@ -85,7 +85,7 @@ pub(crate) unsafe fn copy_panel(from: *const u16, stride: usize, count: usize, l
                 } else {
                     _mm512_setzero_si512()
                 };
-                _mm512_store_si512(to.add(step * step_bytes(1)).cast(), bits);
+                _mm512_store_si512(panel.add(step * step_bytes(1) + row * 64).cast(), bits);
             }
         }
     }
@@ -113,6 +113,37 @@ pub(crate) unsafe fn interleave_pairs(x: *const f32, stride: usize, len: usize, 
                 }
                 for (part, bits) in split(values).into_iter().enumerate() {
                     _mm512_store_si512(to.add(part * 2 * TILE).cast(), side_by_side(bits));
+                }
+            }
+        }
+    }
+}
+
+/// Packs sums of 32 features (rows) and 32 rows (columns), `SIDE` apart, as a step of a right operand that is summed over
+/// the features, in the parts that [`pack_step`] makes; of 16 rows or fewer only the first tile of each.
+///
+/// # Safety
+/// `sums` are as many, `to` holds a step, both aligned to 64 bytes. The machine has AVX-512.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+pub(crate) unsafe fn pack_sums(sums: *const f32, rows: usize, parts: usize, to: *mut u8) {
+    for half in 0..rows.div_ceil(16) {
+        for pair in 0..SIDE / 2 {
+            // SAFETY: within the sums, and within the step.
+            unsafe {
+                let from = sums.add(2 * pair * SIDE + half * 16);
+                let values = [_mm512_load_ps(from), _mm512_load_ps(from.add(SIDE))];
+                let to = to.add(half * TILE + pair * 64);
+                match parts {
+                    1 => _mm512_store_si512(to.cast(), side_by_side(rounded(values))),
+                    2 => {
+                        _mm512_store_si512(to.cast(), side_by_side(part::<0>(values)));
+                        _mm512_store_si512(to.add(2 * TILE).cast(), side_by_side(rounded(below::<1>(values))));
+                    }
+                    _ => {
+                        for (part, bits) in split(values).into_iter().enumerate() {
+                            _mm512_store_si512(to.add(part * 2 * TILE).cast(), side_by_side(bits));
+                        }
+                    }
                 }
             }
         }
@@ -272,10 +303,10 @@ pub(crate) fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
 /// Writes (or adds) 32 by 32 sums, transposed, to `height` rows of `count` elements.
 ///
 /// # Safety
-/// `y` holds these rows, `stride` elements apart. The machine has AVX-512.
+/// `sums` are as many, aligned to 64 bytes. `y` holds these rows, `stride` elements apart. The machine has AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 pub(crate) unsafe fn write_transposed(
-    sums: &Block,
+    sums: *const f32,
     y: *mut f32,
     stride: usize,
     height: usize,
@@ -291,7 +322,7 @@ pub(crate) unsafe fn write_transposed(
         let mut features = [_mm512_setzero_ps(); 16];
         for (i, features) in features.iter_mut().enumerate() {
             // SAFETY: within the sums, which are aligned.
-            *features = unsafe { _mm512_load_ps(sums.0.as_ptr().add((feature + i) * SIDE + row)) };
+            *features = unsafe { _mm512_load_ps(sums.add((feature + i) * SIDE + row)) };
         }
         for (i, values) in transpose(features).into_iter().enumerate().take(height - row) {
             // SAFETY: this row of the output has `count` features; the mask leaves out the others.

@@ -12,12 +12,11 @@ use crate::error::{expect_len, product, KernelError};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{self, Isa};
 use crate::norm::exp_minus_max;
-use crate::parallel::{self, Disjoint};
+use crate::parallel::{self, Disjoint, Failure};
 use crate::precision::Precision;
 use crate::scratch;
 use crate::simd::{self, Simd};
 use std::ops::Range;
-use std::sync::Mutex;
 use vectors::AttentionTile;
 
 /// One row of a batch. Queries, keys and values are token-major `[len, heads * head_dim]`, as projections produce them.
@@ -181,22 +180,6 @@ fn in_vectors(
         }));
     });
     failure.into_result()
-}
-
-/// The first error of a parallel region's tasks.
-#[derive(Default)]
-struct Failure(Mutex<Option<KernelError>>);
-
-impl Failure {
-    fn note(&self, result: Result<(), KernelError>) {
-        if let Err(error) = result {
-            self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(error);
-        }
-    }
-
-    fn into_result(self) -> Result<(), KernelError> {
-        self.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).map_or(Ok(()), Err)
-    }
 }
 
 /// Turns the scores of `queries` of a head, `stride` apart, into weights: bias, mask and causality, then softmax. Keys

@@ -36,6 +36,7 @@ mod interleaved;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
+use crate::activation::Activation;
 use crate::error::KernelError;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{self, Isa};
@@ -123,6 +124,101 @@ pub(crate) fn prepare<'a>(
         let _ = (precision, segments);
         Ok(Inputs { quantised })
     }
+}
+
+/// Inputs of a second product that a first one of prepared `inputs` fills in, as far as both go through tiles. `segments`
+/// gives the matrices of the second product, `cols` their columns. `None` where it is not worth it, or not the same.
+pub(crate) fn inputs_to_fill<'a>(
+    inputs: &Inputs,
+    cols: usize,
+    segments: impl Iterator<Item = (Range<usize>, Matrix<'a>)>,
+) -> Result<Option<Inputs>, KernelError> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some((packed, places)) = &inputs.packed {
+        let mut rows = Vec::with_capacity(places.len());
+        for ((range, w), place) in segments.zip(places) {
+            let fits = match w.values {
+                Values::Bf16(_) => true,
+                Values::F32(_) | Values::F16(_) => packed.parts() != 2,
+                Values::I8 { .. } | Values::I4 { .. } => false,
+            };
+            if !fits || tiles::suits(range.len(), w.values, w.rows, cols) != place.is_some() {
+                return Ok(None);
+            }
+            if place.is_some() {
+                rows.push(range);
+            }
+        }
+        let packed = Some((tiles::Inputs::room(packed.parts(), cols, &rows)?, places.clone()));
+        return Ok(Some(Inputs { packed, quantised: None }));
+    }
+    let _ = (inputs, cols, segments);
+    Ok(None)
+}
+
+/// [`Inputs`] that are being filled in.
+pub(crate) struct Filling<'a> {
+    #[cfg(target_arch = "x86_64")]
+    packed: Option<(tiles::Filling<'a>, &'a [Option<usize>])>,
+    lifetime: std::marker::PhantomData<&'a ()>,
+}
+
+impl Inputs {
+    /// Whether all segments are packed, and `x` is not looked at.
+    pub fn are_all_packed(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.packed.as_ref().is_some_and(|(_, places)| places.iter().all(Option::is_some));
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// For [`product_into`]; `self` may be used once that is done.
+    pub fn filling(&mut self) -> Filling<'_> {
+        Filling {
+            #[cfg(target_arch = "x86_64")]
+            packed: self.packed.as_mut().map(|(packed, places)| (packed.filling(), &places[..])),
+            lifetime: std::marker::PhantomData,
+        }
+    }
+}
+
+/// As [`product`], but the results, after `activation`, become inputs of the next product. False where the segment has no
+/// place there and nothing was done; an error where there was no memory for it.
+///
+/// # Safety
+/// As [`product`]; `features` are whole multiples of [`TASK_FEATURES`] of `next`'s columns, and no other task has them.
+pub(crate) unsafe fn product_into(
+    block: Block<'_>,
+    inputs: &Inputs,
+    segment: usize,
+    features: Range<usize>,
+    activation: Activation,
+    next: &Filling<'_>,
+) -> Result<bool, KernelError> {
+    #[cfg(target_arch = "x86_64")]
+    if let (Some((inputs, _)), Some((next, places))) = (&inputs.packed, &next.packed) {
+        if let Some(place) = places[segment] {
+            let sink = tiles::Sink::Inputs(next, activation);
+            // SAFETY: the caller's promises; inputs are packed only when AMX is active.
+            return match unsafe { tiles::product_to(block, inputs, place, features, sink) } {
+                true => Ok(true),
+                false => Err(KernelError::TooLarge { what: "a panel of weights" }),
+            };
+        }
+    }
+    let _ = (block, inputs, segment, features, activation, next);
+    Ok(false)
+}
+
+/// Rows of a large product that one task should take, so that their packed form stays in its processor's cache whatever
+/// features it computes; `n` where nothing is packed.
+pub(crate) fn rows_per_task(n: usize, w: &Matrix<'_>) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if isa::active() == Isa::Amx && tiles::suits(n, w.values, w.rows, w.cols) {
+        return tiles::rows_per_task(n);
+    }
+    let _ = w;
+    n.max(1)
 }
 
 /// Computes the columns `features` of `block`, whose inputs are a segment of what was prepared.

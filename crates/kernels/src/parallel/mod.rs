@@ -7,8 +7,10 @@ mod pool;
 #[cfg(any(not(target_family = "wasm"), target_feature = "atomics"))]
 mod watch;
 
+use crate::error::KernelError;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
 
 /// 0: not chosen yet.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -81,6 +83,21 @@ pub fn for_each_range(n: usize, grain: usize, f: impl Fn(Range<usize>) + Sync) {
     for_each_task(n.div_ceil(size), |i| f(i * size..(i + 1).saturating_mul(size).min(n)));
 }
 
+/// Calls `f` with each of `0..parts` and contiguous ranges that cover `0..n`, as [`for_each_range`] does with one part.
+pub(crate) fn for_each_part_and_range(parts: usize, n: usize, grain: usize, f: impl Fn(usize, Range<usize>) + Sync) {
+    if parts == 0 || n == 0 {
+        return;
+    }
+    let threads = threads();
+    let ranges = if threads == 1 { 1 } else { (threads * RANGES_PER_THREAD).div_ceil(parts) };
+    let size = n.div_ceil(ranges).checked_next_multiple_of(grain.max(1)).unwrap_or(n).min(n);
+    // Parts that need the same range of what is shared follow each other.
+    for_each_task(parts * n.div_ceil(size), |task| {
+        let (part, start) = (task % parts, task / parts * size);
+        f(part, start..(start + size).min(n));
+    });
+}
+
 /// Splits `data`, rows of `width` elements, in disjoint chunks of at least `grain` rows and calls `f` with the index of
 /// each chunk's first row and the chunk. Elements past the last whole row go with the last chunk.
 pub fn for_each_row_chunk(data: &mut [f32], width: usize, grain: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
@@ -91,6 +108,22 @@ pub fn for_each_row_chunk(data: &mut [f32], width: usize, grain: usize, f: impl 
         // SAFETY: the ranges of `for_each_range` do not overlap, and lie in the slice.
         f(range.start, unsafe { data.slice(elements) });
     });
+}
+
+/// The first error of a parallel region's tasks.
+#[derive(Default)]
+pub(crate) struct Failure(Mutex<Option<KernelError>>);
+
+impl Failure {
+    pub fn note(&self, result: Result<(), KernelError>) {
+        if let Err(error) = result {
+            self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(error);
+        }
+    }
+
+    pub fn into_result(self) -> Result<(), KernelError> {
+        self.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()).map_or(Ok(()), Err)
+    }
 }
 
 /// A mutable slice whose disjoint parts are written by several threads.

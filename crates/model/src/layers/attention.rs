@@ -9,7 +9,7 @@ use super::BiasSpan;
 use crate::cache::{LayerCache, Segment};
 use crate::config::SwitchTransformersConfig;
 use crate::error::{ModelError, Result};
-use crate::ops::{self, CachedRow, RowSpan};
+use crate::ops::{self, buffers, CachedRow, RowSpan};
 use crate::parameters::Parameters;
 use crate::rows::Rows;
 use crate::weight::Weight;
@@ -83,7 +83,9 @@ impl Attention {
                 causal_offset: causal.then_some(0),
             })
             .collect();
-        self.attend(&q, &k, &v, &spans, Some(bias), dropout, weights)
+        let y = self.attend(&q, &k, &v, &spans, Some(bias), dropout, weights)?;
+        [q, k, v].into_iter().for_each(buffers::recycle);
+        Ok(y)
     }
 
     /// Keys and values of the encoder's output for cross-attention.
@@ -116,7 +118,9 @@ impl Attention {
             let mask = cross.encoder_rows.row_mask(kv_start, kv_len);
             spans.push(RowSpan { q_start, q_len, kv_start, kv_len, mask, causal_offset: None });
         }
-        self.attend(&q, &key_values.keys, &key_values.values, &spans, None, dropout, weights)
+        let y = self.attend(&q, &key_values.keys, &key_values.values, &spans, None, dropout, weights)?;
+        buffers::recycle(q);
+        Ok(y)
     }
 
     /// Causal self-attention that appends to each segment's cache first.
@@ -134,14 +138,18 @@ impl Attention {
         if let Some(layer) = held.device {
             return self.cached_on_cuda(&q, &k, &v, rows, (segments, layer, masks), bias, weights);
         }
-        let (k, v) = (k.flatten_all()?.to_vec1::<f32>()?, v.flatten_all()?.to_vec1::<f32>()?);
-        for (segment, (start, len)) in segments.iter().zip(rows.spans()) {
-            let cache = caches.get_mut(segment.slot).ok_or_else(|| ModelError::internal("no such cache slot"))?;
-            cache.append(
-                &k[start * self.inner..(start + len) * self.inner],
-                &v[start * self.inner..(start + len) * self.inner],
-            );
-        }
+        ops::on_values(&k, |k| {
+            ops::on_values(&v, |v| {
+                for (segment, (start, len)) in segments.iter().zip(rows.spans()) {
+                    let part = start * self.inner..(start + len) * self.inner;
+                    match (caches.get_mut(segment.slot), k.get(part.clone()), v.get(part)) {
+                        (Some(cache), Some(k), Some(v)) => cache.append(k, v),
+                        _ => return Err(candle_core::Error::Msg("no such cache slot or token".into())),
+                    }
+                }
+                Ok(())
+            })
+        })?;
         let mut cached = Vec::with_capacity(segments.len());
         for (segment, (q_start, q_len)) in segments.iter().zip(rows.spans()) {
             let cache = &caches[segment.slot];
@@ -165,7 +173,10 @@ impl Attention {
             record.push(layer);
         }
         let y = ops::cached_attention(&q, &cached, self.heads, table)?;
-        ops::linear(&y, &self.o)
+        [q, k, v].into_iter().for_each(buffers::recycle);
+        let out = ops::linear(&y, &self.o)?;
+        buffers::recycle(y);
+        Ok(out)
     }
 
     #[cfg(feature = "cuda")]
@@ -222,7 +233,9 @@ impl Attention {
             true => ops::trained_attention(q, k, v, spans, self.heads, bias, dropout)?,
             false => ops::attention(q, k, v, spans, self.heads, table, self.q.precision())?,
         };
-        ops::linear(&y, &self.o)
+        let out = ops::linear(&y, &self.o)?;
+        buffers::recycle(y);
+        Ok(out)
     }
 
     fn row_weights(

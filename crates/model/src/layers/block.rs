@@ -10,7 +10,7 @@ use super::{BiasSpan, ExpertBank, FeedForward, SparseMlp};
 use crate::cache::{DecoderCache, Segment};
 use crate::config::SwitchTransformersConfig;
 use crate::error::{ModelError, Result};
-use crate::ops;
+use crate::ops::{self, buffers};
 use crate::parameters::Parameters;
 use crate::profile::{measure, Part};
 use crate::routing::RoutingPolicy;
@@ -116,6 +116,7 @@ impl Block {
                 self.self_attention.forward(&normed, input.rows, causal, input.bias, dropout, record)
             }
         })?;
+        buffers::recycle(normed);
         let mut x = ops::add_in_place(x, ops::dropout(&attended, noise(Site::SelfAttention))?)?;
         if let (Some((attention, norm)), Some((rows, key_values))) = (&self.cross, &input.cross) {
             let normed = ops::rms_norm(&x, norm, self.eps)?;
@@ -125,7 +126,9 @@ impl Block {
             let dropout = noise(Site::CrossProbabilities);
             let attended =
                 measure(Part::Attention, || attention.cross(&normed, input.rows, rows, key_values, dropout, record))?;
-            x = ops::add_in_place(&x, ops::dropout(&attended, noise(Site::CrossAttention))?)?;
+            buffers::recycle(normed);
+            let sum = ops::add_in_place(&x, ops::dropout(&attended, noise(Site::CrossAttention))?)?;
+            buffers::recycle(std::mem::replace(&mut x, sum));
         }
         let normed = ops::rms_norm(&x, &self.mlp_norm, self.eps)?;
         let y = match (&self.mlp, training) {
@@ -139,7 +142,10 @@ impl Block {
                 mlp.forward(&normed, input.rows, input.config, input.policy, input.bank, training, trace)?
             }
         };
-        ops::add_in_place(&x, ops::dropout(&y, noise(Site::FeedForward))?)
+        buffers::recycle(normed);
+        let sum = ops::add_in_place(&x, ops::dropout(&y, noise(Site::FeedForward))?)?;
+        buffers::recycle(x);
+        Ok(sum)
     }
 
     /// What the cross-attention makes keys and values by.

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, InplaceOp2, Layout, Shape, Tensor};
 
-use super::tape::{apply2, apply_in_place, Keep};
+use super::tape::{apply2, apply_in_place, recording, Keep};
 use super::{buffers, kernel_error, model_error, values};
 use crate::error::Result;
 
@@ -91,9 +91,14 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     apply2(a, b, Add, Keep::Nothing)
 }
 
-/// `a + b` in the place of `b`, where that is a result that nothing on the tape reads, and else as [`add`]. Whoever holds
+/// `a + b` in the place of `b`, where that is a result that nothing on the tape reads, or nothing is recorded and `b` is in
+/// host memory, and else as [`add`]. Whoever holds
 /// another handle of `b` sees the sum.
 pub fn add_in_place(a: &Tensor, b: Tensor) -> Result<Tensor> {
+    if !recording() && b.device().is_cpu() {
+        add_to(&b, a)?;
+        return Ok(b);
+    }
     match apply_in_place(a, &b, Add, || Ok(b.inplace_op2(a, &AddTo)?))? {
         true => Ok(b),
         false => add(a, &b),

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Shape, Tensor};
 use switch_kernels::{AttentionRow, Precision, RelativeBias};
 
-use super::{flat_dims, kernel_error, values};
+use super::{buffers, flat_dims, kernel_error, model_error, values};
 use crate::error::{ModelError, Result};
 use crate::layers::BiasSpan;
 use crate::weight::try_zeros;
@@ -74,6 +74,7 @@ fn run(
         parts.push(head);
         rest = tail;
     }
+    rest.fill(0.0);
     switch_kernels::attention_with(precision, rows, heads, inner / heads, &mut parts).map_err(kernel_error)
 }
 
@@ -109,7 +110,7 @@ impl CustomOp3 for Attention<'_> {
                 })
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
-        let mut out = vec![0f32; q.len()];
+        let mut out = buffers::take(q.len()).map_err(model_error)?;
         run(self.precision, &rows, self.heads, inner, &mut out)?;
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
@@ -172,7 +173,7 @@ impl CustomOp1 for Cached<'_> {
                 })
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
-        let mut out = vec![0f32; q.len()];
+        let mut out = buffers::take(q.len()).map_err(model_error)?;
         run(Precision::Float32, &rows, self.heads, inner, &mut out)?;
         Ok((CpuStorage::F32(out), layout.shape().clone()))
     }

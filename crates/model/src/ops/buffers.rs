@@ -2,13 +2,14 @@
 //!
 //! A step of a small model makes some 300 tensors of a megabyte. Asked for anew, each costs a pass of zeros on one thread, and
 //! those that the allocator has given back to the system a page fault for every 4 KiB: a seventh of the step. So the tape gives
-//! back what it is done with, and ops take from there. There is one store for all threads: which of a pool's threads runs a
-//! step is chance.
+//! back what it is done with, and so do layers where nothing is recorded; ops take from there. There is one store for all
+//! threads: which of a pool's threads runs a step is chance.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 
+use super::tape::recording;
 use crate::error::Result;
 use crate::weight::try_zeros;
 
@@ -87,6 +88,21 @@ pub fn give_tensor(x: &Tensor) {
     if x.device().is_cpu() && x.elem_count() >= MIN_ELEMENTS {
         // What cannot be taken is freed with the tensor.
         let _ = x.inplace_op1(&Empty);
+    }
+}
+
+/// Ends the life of a result that nothing reads any more: no other tensor but views that end as well. A pass that is being
+/// recorded keeps what its way back reads, so there nothing is taken.
+pub fn recycle(x: Tensor) {
+    if !recording() {
+        give_tensor(&x);
+    }
+}
+
+/// Ends a pass that is not recorded: as [`end_turn`], so that what is kept at rest is at most what the last pass took.
+pub fn end_pass() {
+    if !recording() {
+        end_turn();
     }
 }
 

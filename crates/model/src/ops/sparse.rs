@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use switch_kernels::{ExpertWeights, KernelError, Routes};
 
-use super::{flat_dims, kernel_error, values};
+use super::{buffers, flat_dims, kernel_error, model_error, values};
 use crate::config::FeedForwardActivation;
 use crate::error::Result;
 use crate::layers::{ExpertBank, FeedForward};
@@ -22,7 +22,7 @@ impl CustomOp1 for Dense<'_> {
         let x = values(storage, layout)?;
         let (tokens, width) = layout.shape().dims2()?;
         let weights = self.weights.weights().map_err(|e| candle_core::Error::Msg(e.to_string()))?;
-        let mut y = vec![0f32; x.len()];
+        let mut y = buffers::take(x.len()).map_err(model_error)?;
         let precision = self.weights.precision();
         switch_kernels::feed_forward_with(precision, x, tokens, width, &weights, self.act.activation, &mut y)
             .map_err(kernel_error)?;
@@ -60,7 +60,7 @@ impl CustomOp1 for Sparse<'_> {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let x = values(storage, layout)?;
         let (tokens, width) = layout.shape().dims2()?;
-        let mut y = vec![0f32; x.len()];
+        let mut y = buffers::take(x.len()).map_err(model_error)?;
         let expert = |index: usize| -> std::result::Result<ExpertWeights<'_>, KernelError> {
             self.bank
                 .expert(self.layer, index)
