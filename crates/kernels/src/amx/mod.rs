@@ -13,8 +13,8 @@
 //! 1840 that the unit did alone in registers. Of 2048 by 768, where rows of weights fall on the same cache lines: 445
 //! and 680 in place, 480 and 810 copied. Tried without gain: copying weights of 768 columns (three products: -6 %), half
 //! the rows per pass over the weights. Of 8 rows by 768 by 768, bfloat16 weights: 141 in AVX-512, 234 in tiles; float32
-//! weights gain from 32 rows on (139 and 159). A single product is bound by the L2 cache: blocking the summed dimension so that
-//! operands stay in L1 is the next thing to try.
+//! weights gain from 32 rows on (139 and 159). A product is bound by the caches: panels of one part are taken in runs short
+//! enough for L1 (`gemm/tiles.rs`), large products are cut by rows so that a task's inputs stay in L2.
 
 mod parts;
 
